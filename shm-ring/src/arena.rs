@@ -1,0 +1,618 @@
+//! Room for payloads that are too large for a cell or a slot.
+//!
+//! An arena is a row of blocks in a few size classes. One process allocates from it: the one that writes the payloads.
+//! Its free lists and generations are private to it, so no peer can break them. The other side reads a block in place
+//! through a [`BlockRef`] and gives it back by one store into a word that only it writes (`returned`); the owner
+//! sweeps these words when a class has run dry. There is no shared free list and no read-modify-write between
+//! processes; what a killed reader had lent dies with the segment.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::error::Error;
+use crate::peer::PeerWord;
+use crate::raw::LINE_PAIR;
+use crate::segment::{HEADER_BYTES, Layout, Segment};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// Most size classes of one arena.
+pub const CLASSES: usize = 3;
+
+/// Largest block of one arena, in bytes.
+pub const MAX_BLOCK: usize = 1 << 30;
+
+const NONE: u32 = u32::MAX;
+
+/// One size class: how large its blocks are, and how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Class {
+    /// Bytes of a block; a multiple of 128.
+    pub block: u32,
+    /// Blocks in the class.
+    pub count: u32,
+}
+
+/// The shape of an arena: classes by growing block size, then one `returned` word per block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArenaLayout {
+    classes: [Class; CLASSES],
+}
+
+impl ArenaLayout {
+    /// Checks the classes; a class without blocks is allowed.
+    ///
+    /// # Errors
+    /// [`Error::BadSegment`] if block sizes are not multiples of 128, do not grow, or the numbers are absurd.
+    pub fn new(classes: [Class; CLASSES]) -> Result<Self, Error> {
+        let mut below = 0;
+        for class in classes {
+            let fits = class.block as usize <= MAX_BLOCK && class.count <= 1 << 20;
+            let block = u64::from(class.block);
+            if class.count > 0
+                && (!block.is_multiple_of(LINE_PAIR as u64) || block <= below || !fits)
+            {
+                return Err(Error::BadSegment {
+                    what: "arena class",
+                    found: block,
+                    expected: below,
+                });
+            }
+            below = below.max(block);
+        }
+        Ok(Self { classes })
+    }
+
+    pub(crate) fn from_words(words: &[u64]) -> Result<Self, Error> {
+        let mut classes = [Class::default(); CLASSES];
+        for (class, word) in classes.iter_mut().zip(words) {
+            *class = Class {
+                block: *word as u32,
+                count: (*word >> 32) as u32,
+            };
+        }
+        Self::new(classes)
+    }
+
+    pub(crate) fn to_words(self) -> [u64; CLASSES] {
+        self.classes
+            .map(|class| u64::from(class.count) << 32 | u64::from(class.block))
+    }
+
+    fn blocks(&self) -> u32 {
+        self.classes.iter().map(|class| class.count).sum()
+    }
+
+    fn returned_bytes(&self) -> usize {
+        (self.blocks() as usize * 8).next_multiple_of(LINE_PAIR)
+    }
+
+    pub(crate) fn section_bytes(&self) -> usize {
+        let blocks: usize = self
+            .classes
+            .iter()
+            .map(|class| class.block as usize * class.count as usize)
+            .sum();
+        self.returned_bytes() + blocks
+    }
+
+    /// Bytes of the largest payload that can ever fit.
+    pub fn largest(&self) -> usize {
+        self.classes
+            .iter()
+            .filter(|class| class.count > 0)
+            .map(|class| class.block as usize)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Offset from the arena's start and size of a block.
+    fn block(&self, index: u32) -> Option<(usize, usize)> {
+        let mut at = self.returned_bytes();
+        let mut first = 0;
+        for class in self.classes {
+            if index - first < class.count {
+                return Some((
+                    at + (index - first) as usize * class.block as usize,
+                    class.block as usize,
+                ));
+            }
+            first += class.count;
+            at += class.block as usize * class.count as usize;
+        }
+        None
+    }
+}
+
+/// A segment of its own that holds one arena and nothing else: how a lane grows.
+impl Layout for ArenaLayout {
+    const KIND: u64 = 0x6172_656e_61; // "arena"
+
+    fn params(&self) -> [u64; 8] {
+        let [a, b, c] = self.to_words();
+        [a, b, c, 0, 0, 0, 0, 0]
+    }
+
+    fn from_params(params: &[u64; 8]) -> Result<Self, Error> {
+        Self::from_words(&params[..CLASSES])
+    }
+
+    fn bytes(&self) -> usize {
+        HEADER_BYTES + self.section_bytes()
+    }
+}
+
+/// Names a block and which of its lives, towards the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockRef {
+    index: u32,
+    generation: u32,
+}
+
+impl BlockRef {
+    /// Both halves in one word.
+    pub fn to_word(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// From a peer's word; [`ArenaReader`] checks it at use.
+    pub fn from_word(word: u64) -> Self {
+        Self {
+            index: word as u32,
+            generation: (word >> 32) as u32,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Arena {
+    segment: Arc<Segment>,
+    offset: usize,
+    layout: ArenaLayout,
+}
+
+impl Arena {
+    fn returned(&self, index: u32) -> PeerWord<'_> {
+        PeerWord::at(self.segment.region(), self.offset + index as usize * 8)
+    }
+}
+
+/// The allocating side. Lock-free.
+pub struct ArenaOwner {
+    arena: Arena,
+    /// Per class: upper half a count that makes each head unique, lower half the first free block or `NONE`.
+    free: [CachePadded<AtomicU64>; CLASSES],
+    next: Box<[AtomicU32]>,
+    /// The life of each block; zero is never used, so a zeroed `returned` word matches nothing.
+    generations: Box<[AtomicU32]>,
+    /// Whether a block is with the reader: its generation, or zero.
+    lent: Box<[AtomicU32]>,
+}
+
+impl fmt::Debug for ArenaOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArenaOwner")
+            .field("layout", &self.arena.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ArenaOwner {
+    pub(crate) fn new(segment: Arc<Segment>, offset: usize, layout: ArenaLayout) -> Self {
+        let blocks = layout.blocks();
+        let zeros = || (0..blocks).map(|_| AtomicU32::new(0)).collect();
+        let next: Box<[AtomicU32]> = (0..blocks).map(|i| AtomicU32::new(i + 1)).collect();
+        let mut first = 0;
+        let free = layout.classes.map(|class| {
+            let head = if class.count == 0 { NONE } else { first };
+            if let Some(last) = (first + class.count)
+                .checked_sub(1)
+                .filter(|_| class.count > 0)
+            {
+                next[last as usize].store(NONE, Ordering::Relaxed);
+            }
+            first += class.count;
+            CachePadded::new(AtomicU64::new(head.into()))
+        });
+        Self {
+            arena: Arena {
+                segment,
+                offset,
+                layout,
+            },
+            free,
+            next,
+            generations: zeros(),
+            lent: zeros(),
+        }
+    }
+
+    /// The owner of an arena that has a segment to itself.
+    pub fn over(segment: Segment, layout: ArenaLayout) -> Self {
+        Self::new(Arc::new(segment), HEADER_BYTES, layout)
+    }
+
+    /// Bytes of the largest payload that can ever fit.
+    pub fn largest(&self) -> usize {
+        self.arena.layout.largest()
+    }
+
+    /// Takes a block of at least `len` bytes, the smallest that is free. `None` if all that would fit are lent.
+    pub fn allocate(&self, len: usize) -> Option<Block<'_>> {
+        let mut first = 0;
+        for (class, free) in self.arena.layout.classes.iter().zip(&self.free) {
+            let range = first..first + class.count;
+            first = range.end;
+            if class.count == 0 || (class.block as usize) < len {
+                continue;
+            }
+            let popped = self.pop(free).or_else(|| {
+                self.sweep(free, range);
+                self.pop(free)
+            });
+            if let Some(index) = popped {
+                let generation = self.generations[index as usize]
+                    .load(Ordering::Relaxed)
+                    .wrapping_add(1)
+                    .max(1);
+                self.generations[index as usize].store(generation, Ordering::Relaxed);
+                return Some(Block {
+                    owner: self,
+                    at: BlockRef { index, generation },
+                    written: 0,
+                    limit: len,
+                });
+            }
+        }
+        None
+    }
+
+    fn pop(&self, free: &AtomicU64) -> Option<u32> {
+        // ORDERING: Acquire, pairs with the Release in `push`: the last holder is done with the block.
+        let mut head = free.load(Ordering::Acquire);
+        loop {
+            let index = head as u32;
+            if index == NONE {
+                return None;
+            }
+            let next = self.next[index as usize].load(Ordering::Relaxed);
+            let after = (head >> 32).wrapping_add(1) << 32 | u64::from(next);
+            match free.compare_exchange(head, after, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => return Some(index),
+                Err(found) => head = found,
+            }
+        }
+    }
+
+    fn push(&self, free: &AtomicU64, index: u32) {
+        let mut head = free.load(Ordering::Relaxed);
+        loop {
+            self.next[index as usize].store(head as u32, Ordering::Relaxed);
+            let after = (head >> 32).wrapping_add(1) << 32 | u64::from(index);
+            // ORDERING: Release, pairs with the Acquire in `pop`.
+            match free.compare_exchange(head, after, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(found) => head = found,
+            }
+        }
+    }
+
+    /// Takes back the lent blocks that the reader returned. Costs a load per lent block of the class.
+    fn sweep(&self, free: &AtomicU64, blocks: std::ops::Range<u32>) {
+        for index in blocks {
+            let lent = self.lent[index as usize].load(Ordering::Relaxed);
+            if lent == 0 {
+                continue;
+            }
+            // ORDERING: Acquire, pairs with the Release store in `ArenaReader::give_back`: the reader's reads of the
+            // block are over before we write it again.
+            let back = self
+                .arena
+                .returned(index)
+                .load(Ordering::Acquire)
+                .decode(|word| word == u64::from(lent));
+            // ORDERING: Relaxed: the exchange decides between two threads that sweep at once, `push` orders the rest.
+            if back
+                && self.lent[index as usize]
+                    .compare_exchange(lent, 0, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+            {
+                self.push(free, index);
+            }
+        }
+    }
+
+    fn free_list(&self, index: u32) -> &AtomicU64 {
+        let mut end = 0;
+        let class = self.arena.layout.classes.iter().position(|class| {
+            end += class.count;
+            index < end
+        });
+        &self.free[class.expect("blocks belong to a class")]
+    }
+
+    /// Takes back a block by its name: one that was kept, or lent to a reader who never learnt of it.
+    ///
+    /// # Panics
+    /// If the block is not ours.
+    pub fn reclaim(&self, at: BlockRef) {
+        self.lent[at.index as usize].store(0, Ordering::Relaxed);
+        self.push(self.free_list(at.index), at.index);
+    }
+}
+
+/// A block in the allocator's hands, filled by appending. Dropped without being lent, it goes back at once.
+pub struct Block<'a> {
+    owner: &'a ArenaOwner,
+    at: BlockRef,
+    written: usize,
+    limit: usize,
+}
+
+impl fmt::Debug for Block<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block")
+            .field("at", &self.at)
+            .field("written", &self.written)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Block<'_> {
+    /// Appends; says whether there was room.
+    #[must_use = "a refused write is a shorter payload"]
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() > self.limit - self.written {
+            return false;
+        }
+        let arena = &self.owner.arena;
+        let (offset, _) = arena
+            .layout
+            .block(self.at.index)
+            .expect("the block is ours");
+        arena
+            .segment
+            .region()
+            .copy_in(arena.offset + offset + self.written, bytes);
+        self.written += bytes.len();
+        true
+    }
+
+    /// Bytes appended so far.
+    pub fn len(&self) -> usize {
+        self.written
+    }
+
+    /// Whether nothing was appended yet.
+    pub fn is_empty(&self) -> bool {
+        self.written == 0
+    }
+
+    /// The block's name, for the frame. The block stays ours: it goes back when this is dropped. For requests, whose
+    /// block is free again once the reply is there.
+    pub fn at(&self) -> BlockRef {
+        self.at
+    }
+
+    /// Hands the block to the reader, who gives it back by [`ArenaReader::give_back`].
+    pub fn lend(self) -> BlockRef {
+        self.owner.lent[self.at.index as usize].store(self.at.generation, Ordering::Relaxed);
+        self.keep()
+    }
+
+    /// Keeps the block out of the free list until [`ArenaOwner::reclaim`].
+    pub fn keep(self) -> BlockRef {
+        let at = self.at;
+        std::mem::forget(self);
+        at
+    }
+}
+
+impl Drop for Block<'_> {
+    fn drop(&mut self) {
+        self.owner.reclaim(self.at);
+    }
+}
+
+/// The reading side.
+#[derive(Debug)]
+pub struct ArenaReader {
+    arena: Arena,
+}
+
+impl ArenaReader {
+    pub(crate) fn new(segment: Arc<Segment>, offset: usize, layout: ArenaLayout) -> Self {
+        Self {
+            arena: Arena {
+                segment,
+                offset,
+                layout,
+            },
+        }
+    }
+
+    /// The reader of an arena that has a segment to itself.
+    pub fn over(segment: Segment, layout: ArenaLayout) -> Self {
+        Self::new(Arc::new(segment), HEADER_BYTES, layout)
+    }
+
+    /// A payload in place, for the trust mode `Checked`: the peer is taken to keep the protocol and not to write a
+    /// block that it has handed over. The reference and the length are checked whatever the peer does.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if there is no such block or the length exceeds it.
+    #[cfg(not(loom))]
+    #[allow(unsafe_code)] // The one soundness assumption of `Checked`; see the front page.
+    pub fn read(&self, at: BlockRef, len: usize) -> Result<&[u8], Error> {
+        let Some((offset, size)) = self.arena.layout.block(at.index) else {
+            return Err(Error::Corrupt {
+                what: "block index",
+                found: at.index.into(),
+                at: 0,
+            });
+        };
+        if len > size {
+            return Err(Error::Corrupt {
+                what: "block length",
+                found: len as u64,
+                at: at.index.into(),
+            });
+        }
+        // SAFETY: by the assumption of `Checked` the peer, of our own user, does not write the block between its
+        // publication and its return; the caller holds the slot or the reply, which is what keeps it lent.
+        Ok(unsafe {
+            self.arena
+                .segment
+                .region()
+                .bytes(self.arena.offset + offset, len)
+        })
+    }
+
+    /// Gives a block back after its last read. One store. A name that is no block of this arena is ignored.
+    pub fn give_back(&self, at: BlockRef) {
+        if at.index < self.arena.layout.blocks() {
+            // ORDERING: Release, pairs with the Acquire load in `ArenaOwner::sweep`: our reads are over.
+            self.arena
+                .returned(at.index)
+                .store(at.generation.into(), Ordering::Release);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn class(block: u32, count: u32) -> Class {
+        Class { block, count }
+    }
+
+    fn arena() -> (ArenaOwner, ArenaReader) {
+        let layout = ArenaLayout::new([class(128, 2), class(1024, 1), class(0, 0)]).unwrap();
+        let segment = Arc::new(Segment::heap(&layout, 1));
+        (
+            ArenaOwner::new(Arc::clone(&segment), HEADER_BYTES, layout),
+            ArenaReader::new(segment, HEADER_BYTES, layout),
+        )
+    }
+
+    #[test]
+    fn what_the_owner_appends_the_reader_sees_in_place() {
+        let (owner, reader) = arena();
+        let mut block = owner.allocate(300).unwrap();
+        assert!(block.append(&[1; 100]) && block.append(&[2; 200]));
+        assert!(!block.append(&[3]), "one byte over what was asked for");
+        let len = block.len();
+        let bytes = reader.read(block.lend(), len).unwrap();
+        assert_eq!(
+            (bytes.len(), bytes[99], bytes[100], bytes[299]),
+            (300, 1, 2, 2)
+        );
+    }
+
+    #[test]
+    fn lent_blocks_come_back_only_by_the_readers_word_for_this_life() {
+        let (owner, reader) = arena();
+        let lent = owner.allocate(1000).unwrap().lend();
+        assert!(owner.allocate(1000).is_none());
+        reader.give_back(BlockRef {
+            generation: lent.generation + 1,
+            ..lent
+        });
+        assert!(owner.allocate(1000).is_none());
+        reader.give_back(lent);
+        let again = owner.allocate(1000).unwrap();
+        assert_eq!(again.at().index, lent.index);
+        assert_ne!(again.at().generation, lent.generation);
+    }
+
+    #[test]
+    fn a_small_payload_takes_a_larger_block_when_its_class_is_used_up() {
+        let (owner, _reader) = arena();
+        let held = [
+            owner.allocate(1).unwrap(),
+            owner.allocate(128).unwrap(),
+            owner.allocate(1).unwrap(),
+        ];
+        assert!(owner.allocate(1).is_none());
+        drop(held);
+        assert!(owner.allocate(1).is_some());
+        assert!(owner.allocate(1025).is_none());
+        assert_eq!(owner.largest(), 1024);
+    }
+
+    #[test]
+    fn blocks_do_not_overlap_each_other_or_the_words_before_them() {
+        let (owner, reader) = arena();
+        let mut blocks: Vec<_> = [128, 128, 1024]
+            .map(|len| (owner.allocate(len).unwrap(), len))
+            .into();
+        for (i, (block, len)) in blocks.iter_mut().enumerate() {
+            assert!(block.append(&vec![i as u8 + 1; *len]));
+        }
+        for (i, (block, len)) in blocks.iter().enumerate() {
+            assert!(
+                reader
+                    .read(block.at(), *len)
+                    .unwrap()
+                    .iter()
+                    .all(|byte| *byte == i as u8 + 1)
+            );
+        }
+    }
+
+    #[test]
+    fn a_reference_outside_the_arena_or_a_length_over_its_block_is_corrupt() {
+        let (_owner, reader) = arena();
+        for (index, len) in [(3, 1), (u32::MAX, 1), (0, 129), (2, 1025), (1, usize::MAX)] {
+            let read = reader.read(
+                BlockRef {
+                    index,
+                    generation: 1,
+                },
+                len,
+            );
+            assert!(
+                matches!(read, Err(Error::Corrupt { .. })),
+                "{index} {len}: {read:?}"
+            );
+        }
+        reader.give_back(BlockRef {
+            index: u32::MAX,
+            generation: 1,
+        });
+    }
+
+    #[test]
+    fn classes_must_grow_and_be_whole_line_pairs() {
+        for bad in [
+            [class(100, 1), class(0, 0), class(0, 0)],
+            [class(256, 1), class(128, 1), class(0, 0)],
+        ] {
+            assert!(matches!(
+                ArenaLayout::new(bad),
+                Err(Error::BadSegment { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn threads_never_hold_the_same_block() {
+        let (owner, _reader) = arena();
+        let holders: [AtomicU32; 3] = Default::default();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        if let Some(block) = owner.allocate(1) {
+                            let holder = &holders[block.at().index as usize];
+                            assert_eq!(holder.swap(1, Ordering::Relaxed), 0);
+                            holder.store(0, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+    }
+}

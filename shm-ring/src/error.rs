@@ -1,0 +1,110 @@
+//! Everything that can go wrong in this crate, by what the caller can do about it.
+
+use std::io;
+
+/// Why an operation on shared memory or on a rendezvous failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system refused memory or descriptors. Free some, or ask for less.
+    #[error("no room for {what}: {bytes} bytes needed: {source}")]
+    ResourceExhausted {
+        /// What was being made.
+        what: &'static str,
+        /// Bytes asked for.
+        bytes: usize,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The other side was built with another version of the memory layout. Update one of the two.
+    #[error("layout version of the segment is {theirs}, this program has {ours}")]
+    LayoutVersion {
+        /// Version of this program.
+        ours: u32,
+        /// Version in the segment.
+        theirs: u32,
+    },
+    /// A descriptor or the memory behind it is not what it was announced as. The connection is of no use.
+    #[error("segment refused: {what} is {found:#x}, expected {expected:#x}")]
+    BadSegment {
+        /// The property that is wrong.
+        what: &'static str,
+        /// What was found.
+        found: u64,
+        /// What a valid segment has.
+        expected: u64,
+    },
+    /// A word written by the peer has an impossible value: the peer is broken or hostile. End the connection.
+    #[error("peer wrote an impossible {what}: {found:#x} at {at}")]
+    Corrupt {
+        /// The word.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+        /// Its index or position.
+        at: u64,
+    },
+    /// The payload can never fit. Make it smaller, or the limit larger.
+    #[error("payload of {len} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Bytes of the payload.
+        len: usize,
+        /// Largest payload possible here.
+        limit: usize,
+    },
+    /// Nobody serves at that name. Start the service, or check the name and the runtime directory.
+    #[error("nobody listens at `{name}` in {dir}")]
+    NotFound {
+        /// Name of the socket.
+        name: String,
+        /// The runtime directory.
+        dir: String,
+    },
+    /// A live process serves at that name already.
+    #[error("`{name}` is already served by process {pid}")]
+    AlreadyServed {
+        /// Name of the socket.
+        name: String,
+        /// The process that listens there.
+        pid: u32,
+    },
+    /// The runtime directory cannot be used: missing rights, not a directory, or somebody else's.
+    #[error("runtime directory {dir} cannot be used: {why}")]
+    RuntimeDir {
+        /// The directory.
+        dir: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The other end of the socket is gone.
+    #[error("peer closed the connection during {during}")]
+    Closed {
+        /// What was under way.
+        during: &'static str,
+    },
+    /// What came over the socket is not what the protocol sends.
+    #[error("unexpected message during {during}: {what}")]
+    BadMessage {
+        /// What was under way.
+        during: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Any other answer of the system.
+    #[error("{what} failed: {source}")]
+    System {
+        /// The operation.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
+        move |errno| Self::System {
+            what,
+            source: errno.into(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Sleeping on a word that another process may change.
+//!
+//! Always without the private flag: a private wake does not reach other processes. Deadlines are absolute on
+//! `CLOCK_MONOTONIC`, so that a waiter that is woken for nothing waits no longer than it was told.
+
+/// Why a wait ended. Never proof of anything: look at the state again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// Somebody woke us, the value had changed already, or a signal came.
+    Look,
+    /// The deadline passed.
+    TimedOut,
+}
+
+#[cfg(not(loom))]
+pub(crate) use real::{wait, wake};
+
+#[cfg(not(loom))]
+mod real {
+    use core::num::NonZeroU32;
+    use core::sync::atomic::AtomicU32;
+
+    use rustix::io::Errno;
+    use rustix::thread::futex;
+
+    use super::Woken;
+
+    /// `FUTEX_WAIT_BITSET` with all bits: an ordinary wait with an absolute deadline.
+    pub(crate) fn wait(word: &AtomicU32, expected: u32, until_ns: Option<u64>) -> Woken {
+        let until = until_ns.map(|ns| futex::Timespec {
+            tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: (ns % 1_000_000_000) as _,
+        });
+        match futex::wait_bitset(
+            word,
+            futex::Flags::empty(),
+            expected,
+            until.as_ref(),
+            NonZeroU32::MAX,
+        ) {
+            Err(Errno::TIMEDOUT) => Woken::TimedOut,
+            // Woken, EAGAIN (value differs) and EINTR mean the same to a caller that looks again.
+            _ => Woken::Look,
+        }
+    }
+
+    pub(crate) fn wake(word: &AtomicU32, count: u32) {
+        // The only failures are a bad address or operation, which a live word excludes; a wake is a hint anyway.
+        let _ = futex::wake(word, futex::Flags::empty(), count);
+    }
+}
+
+/// What the kernel's futex queue gives, for models: the check and the sleep are one step under the queue's lock, and
+/// a wake takes the same lock. One queue per region: a wake may wake too many, as the kernel's may.
+#[cfg(loom)]
+#[derive(Debug, Default)]
+pub(crate) struct LoomQueue {
+    lock: loom::sync::Mutex<()>,
+    sleepers: loom::sync::Condvar,
+}
+
+#[cfg(loom)]
+impl LoomQueue {
+    pub(crate) fn wait(&self, word: &crate::sync::AtomicU64, expected: u32) -> Woken {
+        let guard = self
+            .lock
+            .lock()
+            .expect("models do not panic under the lock");
+        if word.load(crate::sync::Ordering::Relaxed) as u32 == expected {
+            drop(
+                self.sleepers
+                    .wait(guard)
+                    .expect("models do not panic under the lock"),
+            );
+        }
+        Woken::Look
+    }
+
+    pub(crate) fn wake(&self) {
+        let _guard = self
+            .lock
+            .lock()
+            .expect("models do not panic under the lock");
+        self.sleepers.notify_all();
+    }
+}

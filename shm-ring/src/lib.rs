@@ -1,0 +1,48 @@
+//! Lock-free rings, call slots and doorbells over memory that several processes map.
+//!
+//! What this crate gives, from the bottom up:
+//! - [`Segment`]: a region of memory with a checked header, on the heap or in a sealed memfd;
+//! - [`mpsc`]: a bounded ring of cells, many producing threads, one consumer; claim, commit, abort on drop;
+//! - [`slot`]: call slots, one request in flight each, with the reply in place;
+//! - [`arena`]: blocks for what is too large for a cell or a slot;
+//! - [`ready`]: the doorbell of a consumer with many lanes; [`wait`]: how long to poll before sleeping;
+//! - [`lane`]: all of these laid out in one segment for one client and one server;
+//! - [`rendezvous`]: how two processes meet and learn of each other's end.
+//!
+//! It knows bytes, not services.
+//!
+//! # The one soundness assumption
+//! Rust has no rules for memory that another *process* writes. This crate reads and writes shared words by atomics
+//! only, reads each of a peer's words once, and checks it. Payloads up to a cell are copied out before they are looked
+//! at. Larger ones are read in place, and that rests on an assumption, that of the trust mode `Checked`: **a peer of
+//! the same user keeps the protocol**, so it does not write a payload after handing it over. Such a peer could attach
+//! a debugger to us as well. Peers of other users are refused until the mode that does not need the assumption is
+//! there.
+#![deny(unsafe_code)] // `raw`, `clock`, `rendezvous::identity` and one function of `arena` allow it, with reasons.
+
+pub mod arena;
+pub mod clock;
+mod error;
+#[cfg(not(loom))]
+mod fallback;
+#[cfg(not(loom))]
+pub mod floor;
+mod futex;
+pub mod lane;
+pub mod mpsc;
+mod peer;
+mod raw;
+pub mod ready;
+#[cfg(not(loom))]
+pub mod rendezvous;
+mod segment;
+pub mod slot;
+mod sync;
+pub mod wait;
+
+pub use error::Error;
+#[cfg(not(loom))]
+pub use fallback::Feature;
+pub use futex::Woken;
+pub use peer::{PeerWord, Untrusted};
+pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, Segment};

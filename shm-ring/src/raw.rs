@@ -1,0 +1,296 @@
+//! Raw access to memory that other processes map too.
+//!
+//! A [`Region`] hands out words by offset and copies bytes in and out; nothing above it holds a pointer. There is no
+//! `&mut` and no `&[u8]` over the whole region. Control words are 64-bit atomics, 8-aligned, of one size for ever;
+//! a futex is the low half of such a word (this crate builds for little-endian targets only).
+//!
+//! Under loom a region is a list of loom atomics, so that models see every word that the product touches.
+#![allow(unsafe_code)] // The module exists to keep raw memory in one place.
+
+use crate::sync::{AtomicU64, Ordering};
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("the futex half of a control word is its low half: little-endian targets only");
+
+/// Bytes in a cache line.
+pub(crate) const LINE: usize = 64;
+
+/// 128: pairs of 64-byte lines are fetched together on x86-64, so words of different writers lie this far apart.
+pub(crate) const LINE_PAIR: usize = 128;
+
+#[cfg(not(loom))]
+mod memory {
+    use std::alloc::Layout;
+    use std::ptr::NonNull;
+
+    use memmap2::MmapRaw;
+
+    /// Who gives the memory back.
+    enum Owner {
+        Heap(Layout),
+        Map(#[allow(dead_code, reason = "held for its drop, which unmaps")] MmapRaw),
+    }
+
+    pub(crate) struct Memory {
+        base: NonNull<u8>,
+        len: usize,
+        owner: Owner,
+    }
+
+    // SAFETY: a region is reached through atomics and through copies that the protocols of this crate order; the
+    // mapping may be used from and freed on any thread.
+    unsafe impl Send for Memory {}
+    // SAFETY: as for `Send`: no method gives out a unique reference to the bytes.
+    unsafe impl Sync for Memory {}
+
+    impl Memory {
+        pub(super) fn heap(len: usize) -> Self {
+            let layout =
+                Layout::from_size_align(len.max(1), 4096).expect("lengths are checked by Segment");
+            // SAFETY: the layout has a size of at least one byte.
+            let base = unsafe { std::alloc::alloc_zeroed(layout) };
+            let Some(base) = NonNull::new(base) else {
+                std::alloc::handle_alloc_error(layout)
+            };
+            Self {
+                base,
+                len,
+                owner: Owner::Heap(layout),
+            }
+        }
+
+        pub(super) fn map(map: MmapRaw) -> Self {
+            let base = NonNull::new(map.as_mut_ptr()).expect("a mapping is never at address zero");
+            Self {
+                base,
+                len: map.len(),
+                owner: Owner::Map(map),
+            }
+        }
+
+        pub(super) fn base(&self) -> *mut u8 {
+            self.base.as_ptr()
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.len
+        }
+    }
+
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            if let Owner::Heap(layout) = self.owner {
+                // SAFETY: `heap` allocated `base` with this very layout, and drop runs once.
+                unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) }
+            }
+        }
+    }
+}
+
+/// A range of memory that several threads or processes read and write.
+pub(crate) struct Region {
+    #[cfg(not(loom))]
+    memory: memory::Memory,
+    #[cfg(loom)]
+    words: Vec<AtomicU64>,
+    #[cfg(loom)]
+    parked: crate::futex::LoomQueue,
+}
+
+impl std::fmt::Debug for Region {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Region").field("len", &self.len()).finish()
+    }
+}
+
+impl Region {
+    /// Zeroed memory of this process.
+    pub(crate) fn heap(len: usize) -> Self {
+        #[cfg(not(loom))]
+        return Self {
+            memory: memory::Memory::heap(len),
+        };
+        #[cfg(loom)]
+        return Self {
+            words: (0..len.div_ceil(8)).map(|_| AtomicU64::new(0)).collect(),
+            parked: crate::futex::LoomQueue::default(),
+        };
+    }
+
+    /// Memory behind a descriptor.
+    #[cfg(not(loom))]
+    pub(crate) fn map(map: memmap2::MmapRaw) -> Self {
+        Self {
+            memory: memory::Memory::map(map),
+        }
+    }
+
+    /// Bytes in the region.
+    pub(crate) fn len(&self) -> usize {
+        #[cfg(not(loom))]
+        return self.memory.len();
+        #[cfg(loom)]
+        return self.words.len() * 8;
+    }
+
+    /// The word at a byte offset.
+    ///
+    /// # Panics
+    /// If the offset is not a multiple of 8 or lies outside: offsets come from layouts that were checked at the door,
+    /// never from a peer.
+    #[inline]
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+        #[cfg(not(loom))]
+        {
+            assert!(
+                offset.is_multiple_of(8) && offset < self.len() && self.len() - offset >= 8,
+                "word at {offset} of {}",
+                self.len()
+            );
+            // SAFETY: the assertion keeps the eight bytes inside the region.
+            let at = unsafe { self.memory.base().add(offset) };
+            // SAFETY: `at` is 8-aligned (base is page-aligned), valid for as long as `self`, and every access to
+            // control words in this crate is atomic and of this size.
+            unsafe { AtomicU64::from_ptr(at.cast()) }
+        }
+        #[cfg(loom)]
+        &self.words[offset / 8]
+    }
+
+    /// Sleeps while the low half of the word is `expected`; see [`crate::futex`].
+    pub(crate) fn futex_wait(
+        &self,
+        offset: usize,
+        expected: u32,
+        until_ns: Option<u64>,
+    ) -> crate::futex::Woken {
+        #[cfg(not(loom))]
+        return crate::futex::wait(self.futex(offset), expected, until_ns);
+        #[cfg(loom)]
+        {
+            let _ = until_ns;
+            self.parked.wait(self.word(offset), expected)
+        }
+    }
+
+    /// Wakes up to `count` sleepers on the word. One system call.
+    pub(crate) fn futex_wake(&self, offset: usize, count: u32) {
+        #[cfg(not(loom))]
+        crate::futex::wake(self.futex(offset), count);
+        #[cfg(loom)]
+        {
+            let _ = (offset, count);
+            self.parked.wake();
+        }
+    }
+
+    #[cfg(not(loom))]
+    fn futex(&self, offset: usize) -> &core::sync::atomic::AtomicU32 {
+        let word = self.word(offset);
+        // SAFETY: the low half of a live, 8-aligned word on a little-endian target; it is only handed to the kernel,
+        // which compares and never writes it.
+        unsafe { core::sync::atomic::AtomicU32::from_ptr(word.as_ptr().cast()) }
+    }
+
+    /// `count` words from a byte offset on.
+    ///
+    /// # Panics
+    /// As [`word`](Self::word), for the whole range.
+    #[inline]
+    fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        #[cfg(not(loom))]
+        {
+            assert!(
+                offset.is_multiple_of(8)
+                    && offset <= self.len()
+                    && count <= (self.len() - offset) / 8,
+                "{count} words at {offset} of {}",
+                self.len()
+            );
+            // SAFETY: the assertion keeps all of the words inside the region.
+            let at = unsafe { self.memory.base().add(offset) };
+            // SAFETY: aligned and inside as asserted; atomics may be shared, and live as long as `self`.
+            unsafe { core::slice::from_raw_parts(at.cast::<AtomicU64>(), count) }
+        }
+        #[cfg(loom)]
+        &self.words[offset / 8..offset / 8 + count]
+    }
+
+    /// Copies whole words in, by relaxed stores: a racing reader sees old or new words, never a data race.
+    #[inline]
+    pub(crate) fn store_words(&self, offset: usize, words: &[u64]) {
+        for (to, word) in self.words(offset, words.len()).iter().zip(words) {
+            to.store(*word, Ordering::Relaxed);
+        }
+    }
+
+    /// Copies whole words out, by relaxed loads.
+    #[inline]
+    pub(crate) fn load_words(&self, offset: usize, words: &mut [u64]) {
+        for (from, word) in self.words(offset, words.len()).iter().zip(words) {
+            *word = from.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Copies bytes in. The range belongs to the caller until it publishes it.
+    ///
+    /// # Panics
+    /// If the range lies outside the region.
+    pub(crate) fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        assert!(
+            offset <= self.len() && bytes.len() <= self.len() - offset,
+            "range outside the region"
+        );
+        #[cfg(not(loom))]
+        {
+            // SAFETY: the assertion keeps the range inside the region.
+            let to = unsafe { self.memory.base().add(offset) };
+            // SAFETY: `to` is valid for `bytes.len()` bytes; `bytes` is private memory, so the two do not overlap; by
+            // the protocol nobody else touches an unpublished range.
+            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+        }
+        #[cfg(loom)]
+        for (i, byte) in bytes.iter().enumerate() {
+            let at = offset + i;
+            let word = self.word(at / 8 * 8);
+            let shift = at % 8 * 8;
+            let old = word.load(Ordering::Relaxed) & !(0xff << shift);
+            word.store(old | u64::from(*byte) << shift, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads a published range in place.
+    ///
+    /// # Safety
+    /// Nobody may write the range while the slice lives: its writer keeps the protocol (it published the range and
+    /// writes it again only after it was given back). That is the assumption of the trust mode `Checked`.
+    ///
+    /// # Panics
+    /// If the range lies outside the region.
+    #[cfg(not(loom))]
+    pub(crate) unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
+        assert!(
+            offset <= self.len() && len <= self.len() - offset,
+            "range outside the region"
+        );
+        // SAFETY: the assertion keeps the range inside the region.
+        let at = unsafe { self.memory.base().add(offset) };
+        // SAFETY: valid for `len` bytes for as long as `self`; unwritten meanwhile by the caller's promise.
+        unsafe { core::slice::from_raw_parts(at, len) }
+    }
+
+    /// Asks for a line in exclusive state, ahead of a store. A hint; no effect on values.
+    #[inline]
+    pub(crate) fn prefetch_for_write(&self, offset: usize) {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+        {
+            let word = self.word(offset).as_ptr();
+            // SAFETY: PREFETCHW changes no architectural state and cannot fault; the address is inside the region.
+            unsafe {
+                core::arch::asm!("prefetchw [{}]", in(reg) word, options(nostack, preserves_flags, readonly));
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+        let _ = offset;
+    }
+}

@@ -1,0 +1,129 @@
+//! The directory where services are found.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::identity::own_uid;
+use crate::error::Error;
+
+/// What the name of a socket file ends in.
+pub const SOCKET_SUFFIX: &str = ".sock";
+
+/// A directory of sockets that belongs to this user.
+#[derive(Debug)]
+pub struct RuntimeDir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// Held while sockets are made or removed; given back by the kernel if the holder dies. No file is left behind,
+/// because the directory itself is what is locked.
+#[derive(Debug)]
+pub(super) struct DirLock {
+    _fd: OwnedFd,
+}
+
+impl RuntimeDir {
+    /// Where sockets live if nothing else is said: `$XDG_RUNTIME_DIR/switchboard`, else `/tmp/switchboard-UID`.
+    pub fn default_path() -> PathBuf {
+        match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+            Some(dir) => Path::new(&dir).join("switchboard"),
+            None => std::env::temp_dir().join(format!("switchboard-{}", own_uid())),
+        }
+    }
+
+    /// Opens the directory, making it (mode 0700, with its parents) if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::RuntimeDir`] if it cannot be made, is no directory, belongs to another user, or lets others write.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let refused = |why: String| Error::RuntimeDir {
+            dir: path.display().to_string(),
+            why,
+        };
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
+            .create(path)
+            .map_err(|error| refused(format!("cannot be made: {error}")))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|errno| refused(format!("cannot be opened: {errno}")))?;
+        let stat = rustix::fs::fstat(&fd)
+            .map_err(|errno| refused(format!("cannot be examined: {errno}")))?;
+        if stat.st_uid != own_uid() {
+            return Err(refused(format!(
+                "belongs to user {}, this process runs as {}",
+                stat.st_uid,
+                own_uid()
+            )));
+        }
+        if stat.st_mode & 0o022 != 0 {
+            return Err(refused(format!(
+                "mode {:o} lets others write",
+                stat.st_mode & 0o7777
+            )));
+        }
+        Ok(Self {
+            fd,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Its path, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// A path to a file in the directory that is short whatever the directory's own path is: socket addresses hold
+    /// 107 bytes only.
+    pub(super) fn short_path(&self, file: &str) -> PathBuf {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.fd);
+        PathBuf::from(format!("/proc/self/fd/{fd}/{file}"))
+    }
+
+    /// Waits for the directory's lock. Held for a few system calls only, by anybody.
+    pub(super) fn lock(&self) -> Result<DirLock, Error> {
+        // A lock belongs to an open file description, so each holder opens its own.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, ".", flags, Mode::empty())
+            .map_err(Error::system("opening the runtime directory"))?;
+        loop {
+            match rustix::fs::flock(&fd, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(DirLock { _fd: fd }),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::system("locking the runtime directory")(errno)),
+            }
+        }
+    }
+
+    /// Names of the sockets in it, without [`SOCKET_SUFFIX`], sorted. Some may be left from dead processes.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the directory cannot be read.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        let failed = Error::system("reading the runtime directory");
+        let entries = rustix::fs::Dir::read_from(&self.fd).map_err(failed)?;
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| {
+                entry
+                    .ok()?
+                    .file_name()
+                    .to_str()
+                    .ok()?
+                    .strip_suffix(SOCKET_SUFFIX)
+                    .map(str::to_owned)
+            })
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+}

@@ -1,0 +1,139 @@
+//! Who is at the other end, by the kernel's word.
+#![allow(unsafe_code)] // SO_PEERPIDFD is newer than the safe wrappers.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::fallback::Feature;
+
+/// The effective user of this process.
+pub fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The process that connected, or that listens; credentials of that moment.
+#[derive(Debug)]
+pub struct Peer {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Process id as this process sees it; only a number for texts and tools, never an identity.
+    pub pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Peer {
+    /// Reads the credentials of a connected socket.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the peer is gone already, [`Error::System`] for other answers.
+    pub(super) fn of(socket: BorrowedFd<'_>) -> Result<Self, Error> {
+        let credentials = rustix::net::sockopt::socket_peercred(socket)
+            .map_err(Error::system("reading peer credentials"))?;
+        Ok(Self {
+            uid: credentials.uid.as_raw(),
+            gid: credentials.gid.as_raw(),
+            pid: credentials.pid.as_raw_nonzero().get().unsigned_abs(),
+            pidfd: pidfd_of(socket, credentials.pid)?,
+        })
+    }
+
+    /// Whether the process has died. One system call; a stopped process is alive.
+    pub fn is_dead(&self) -> bool {
+        self.dies_within_ms(0)
+    }
+
+    /// Waits up to so many milliseconds for the process to die; says whether it did.
+    pub fn dies_within_ms(&self, ms: u32) -> bool {
+        readable_within_ms(self.pidfd.as_fd(), ms)
+    }
+
+    /// A second descriptor of the process's life: readable when it is dead.
+    ///
+    /// # Errors
+    /// [`Error::System`] if there is no descriptor left.
+    pub fn pidfd(&self) -> Result<OwnedFd, Error> {
+        self.pidfd.try_clone().map_err(|source| Error::System {
+            what: "duplicating a pidfd",
+            source,
+        })
+    }
+}
+
+fn readable_within_ms(fd: BorrowedFd<'_>, ms: u32) -> bool {
+    let timeout = rustix::event::Timespec {
+        tv_sec: i64::from(ms / 1000),
+        tv_nsec: i64::from(ms % 1000) * 1_000_000,
+    };
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    // An interrupted wait counts as "not yet": who needs certainty asks again.
+    matches!(rustix::event::poll(&mut polled, Some(&timeout)), Ok(n) if n > 0)
+}
+
+fn pidfd_of(socket: BorrowedFd<'_>, pid: rustix::process::Pid) -> Result<OwnedFd, Error> {
+    if !Feature::PeerPidfd.is_disabled() {
+        match peer_pidfd(socket) {
+            Ok(fd) => return Ok(fd),
+            Err(Errno::NOPROTOOPT) => {} // a kernel before 6.5
+            Err(Errno::SRCH | Errno::NODATA) => {
+                return Err(Error::Closed {
+                    during: "reading peer credentials",
+                });
+            }
+            Err(errno) => return Err(Error::system("SO_PEERPIDFD")(errno)),
+        }
+    }
+    // The number could be somebody else's by now. If the socket is still connected after it was opened, its owner was
+    // alive then, and the number its own.
+    let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(
+        |errno| match errno {
+            Errno::SRCH => Error::Closed {
+                during: "reading peer credentials",
+            },
+            errno => Error::system("pidfd_open")(errno),
+        },
+    )?;
+    let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    match rustix::event::poll(&mut polled, Some(&now)) {
+        Ok(0) => Ok(fd),
+        Ok(_) => Err(Error::Closed {
+            during: "reading peer credentials",
+        }),
+        Err(errno) => Err(Error::system("poll")(errno)),
+    }
+}
+
+/// `getsockopt(SOL_SOCKET, SO_PEERPIDFD)`.
+fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    use std::os::fd::{AsRawFd, FromRawFd};
+
+    const SO_PEERPIDFD: libc::c_int = 77;
+    let mut fd: libc::c_int = -1;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, the size of `fd`, and updates `len`; both are live locals.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut len,
+        )
+    };
+    if answer != 0 || fd < 0 {
+        let errno = std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EINVAL);
+        return Err(Errno::from_raw_os_error(errno));
+    }
+    // SAFETY: the kernel installed this descriptor for this call, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,367 @@
+//! The socket itself: one message a time, with descriptors beside it.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+
+use super::directory::{RuntimeDir, SOCKET_SUFFIX};
+use super::identity::Peer;
+use crate::error::Error;
+
+/// Largest message, in bytes.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Most descriptors beside one message.
+const MAX_FDS: usize = 4;
+
+const BACKLOG: i32 = 1024;
+
+fn stream() -> Result<OwnedFd, Error> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(
+        |errno| Error::ResourceExhausted {
+            what: "socket",
+            bytes: 0,
+            source: errno.into(),
+        },
+    )
+}
+
+fn address(dir: &RuntimeDir, file: &str) -> Result<SocketAddrUnix, Error> {
+    SocketAddrUnix::new(dir.short_path(file)).map_err(Error::system("forming a socket address"))
+}
+
+fn file_name(name: &str) -> String {
+    format!("{name}{SOCKET_SUFFIX}")
+}
+
+/// A socket that others find by its name in the directory. Dropped, its file is removed.
+#[derive(Debug)]
+pub struct Listener {
+    fd: Arc<OwnedFd>,
+    dir: Arc<RuntimeDir>,
+    file: String,
+    inode: u64,
+    /// Given up for a moment when descriptors run out, to take a connection off the queue and refuse it: left there,
+    /// it would be news for ever.
+    spare: Mutex<Option<OwnedFd>>,
+}
+
+impl Listener {
+    /// Binds and listens. A file that a dead process left is replaced.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyServed`] if a live process listens there.
+    pub fn bind(dir: Arc<RuntimeDir>, name: &str) -> Result<Self, Error> {
+        let file = file_name(name);
+        let address = address(&dir, &file)?;
+        let fd = stream()?;
+        // Between the look at an old file and the new one nobody else may do the same.
+        let lock = dir.lock()?;
+        match probe(&address)? {
+            Probed::Alive(pid) => {
+                return Err(Error::AlreadyServed {
+                    name: name.to_owned(),
+                    pid,
+                });
+            }
+            Probed::Stale => rustix::fs::unlinkat(dir.fd(), &file, AtFlags::empty())
+                .map_err(Error::system("removing a dead service's socket"))?,
+            Probed::Absent => {}
+        }
+        rustix::net::bind(&fd, &address).map_err(|errno| Error::RuntimeDir {
+            dir: dir.path().display().to_string(),
+            why: format!("no socket can be made in it: {errno}"),
+        })?;
+        rustix::net::listen(&fd, BACKLOG).map_err(Error::system("listening"))?;
+        let inode = inode(&dir, &file).unwrap_or(0);
+        drop(lock);
+        Ok(Self {
+            fd: Arc::new(fd),
+            dir,
+            file,
+            inode,
+            spare: Mutex::new(spare()),
+        })
+    }
+
+    /// The descriptor, to be watched: readable when somebody connects.
+    pub fn fd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
+    }
+
+    /// The next connection, if one waits. Never blocks.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the peer left again at once, [`Error::ResourceExhausted`] if descriptors ran out.
+    pub fn accept(&self) -> Result<Option<Connection>, Error> {
+        match rustix::net::accept_with(&*self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(fd) => Connection::over(fd).map(Some),
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
+            Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
+                let mut kept = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+                drop(kept.take());
+                drop(rustix::net::accept_with(&*self.fd, SocketFlags::CLOEXEC));
+                *kept = spare();
+                Err(Error::ResourceExhausted {
+                    what: "accepted socket",
+                    bytes: 0,
+                    source: errno.into(),
+                })
+            }
+            Err(errno) => Err(Error::system("accept")(errno)),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A successor may have replaced the file: only our own is removed. Failures leave a stale file, which the
+        // next start, list or connect recognises.
+        if let Ok(_lock) = self.dir.lock()
+            && inode(&self.dir, &self.file) == Some(self.inode)
+        {
+            let _ = rustix::fs::unlinkat(self.dir.fd(), &self.file, AtFlags::empty());
+        }
+    }
+}
+
+fn spare() -> Option<OwnedFd> {
+    rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .ok()
+}
+
+fn inode(dir: &RuntimeDir, file: &str) -> Option<u64> {
+    rustix::fs::statat(dir.fd(), file, AtFlags::SYMLINK_NOFOLLOW)
+        .ok()
+        .map(|stat| stat.st_ino)
+}
+
+enum Probed {
+    Alive(u32),
+    Stale,
+    Absent,
+}
+
+fn probe(address: &SocketAddrUnix) -> Result<Probed, Error> {
+    let fd = stream()?;
+    match rustix::net::connect(&fd, address) {
+        Ok(()) => {
+            let pid = rustix::net::sockopt::socket_peercred(&fd)
+                .map_err(Error::system("reading peer credentials"))?;
+            Ok(Probed::Alive(pid.pid.as_raw_nonzero().get().unsigned_abs()))
+        }
+        // A full backlog is a live listener too.
+        Err(Errno::AGAIN) => Ok(Probed::Alive(0)),
+        Err(Errno::CONNREFUSED) => Ok(Probed::Stale),
+        Err(Errno::NOENT) => Ok(Probed::Absent),
+        Err(errno) => Err(Error::system("connecting")(errno)),
+    }
+}
+
+/// What came in one message.
+#[derive(Debug)]
+pub struct Received {
+    /// The message.
+    pub bytes: Vec<u8>,
+    /// The descriptors beside it, close-on-exec.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// A connected socket and who is at its other end.
+#[derive(Debug)]
+pub struct Connection {
+    fd: Arc<OwnedFd>,
+    peer: Peer,
+}
+
+impl Connection {
+    fn over(fd: OwnedFd) -> Result<Self, Error> {
+        let peer = Peer::of(fd.as_fd())?;
+        Ok(Self {
+            fd: Arc::new(fd),
+            peer,
+        })
+    }
+
+    /// Connects to a name in the directory. Waits up to `timeout` only if the listener's backlog is full.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] at once if nobody listens there; a dead process's file is removed.
+    pub fn connect(dir: &RuntimeDir, name: &str, timeout: Duration) -> Result<Self, Error> {
+        let file = file_name(name);
+        let address = address(dir, &file)?;
+        let not_found = || Error::NotFound {
+            name: name.to_owned(),
+            dir: dir.path().display().to_string(),
+        };
+        let fd = stream()?;
+        let until = std::time::Instant::now() + timeout;
+        loop {
+            match rustix::net::connect(&fd, &address) {
+                Ok(()) => return Self::over(fd),
+                Err(Errno::NOENT) => return Err(not_found()),
+                Err(Errno::CONNREFUSED) => {
+                    remove_if_stale(dir, &file, &address)?;
+                    return Err(not_found());
+                }
+                // The backlog is full. Unix sockets give no event for room in it, so look again shortly.
+                Err(Errno::AGAIN | Errno::INTR) if std::time::Instant::now() < until => {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                Err(errno) => return Err(Error::system("connecting")(errno)),
+            }
+        }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The descriptor, to be watched.
+    pub fn fd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
+    }
+
+    /// Sends one message. Never blocks.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] over [`MAX_MESSAGE`]; [`Error::Closed`] if the peer is gone; [`Error::System`] with
+    /// `WouldBlock` if the peer has not read what was sent before.
+    pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        if bytes.len() > MAX_MESSAGE || fds.len() > MAX_FDS {
+            return Err(Error::TooLarge {
+                len: bytes.len(),
+                limit: MAX_MESSAGE,
+            });
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            assert!(
+                control.push(SendAncillaryMessage::ScmRights(fds)),
+                "room for MAX_FDS was made"
+            );
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        loop {
+            match rustix::net::sendmsg(&*self.fd, &[IoSlice::new(bytes)], &mut control, flags) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
+                    return Err(Error::Closed { during: "sending" });
+                }
+                Err(errno) => return Err(Error::system("sendmsg")(errno)),
+            }
+        }
+    }
+
+    /// The next message, if one is there. Never blocks.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] at the end, [`Error::BadMessage`] for one that is too long or brings too many descriptors
+    /// (all of which are closed).
+    pub fn try_receive(&self) -> Result<Option<Received>, Error> {
+        let mut bytes = vec![0; MAX_MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let received = loop {
+            match rustix::net::recvmsg(
+                &*self.fd,
+                &mut [IoSliceMut::new(&mut bytes)],
+                &mut control,
+                flags,
+            ) {
+                Ok(received) => break received,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::CONNRESET) => {
+                    return Err(Error::Closed {
+                        during: "receiving",
+                    });
+                }
+                Err(errno) => return Err(Error::system("recvmsg")(errno)),
+            }
+        };
+        let fds: Vec<OwnedFd> = control
+            .drain()
+            .filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        if received
+            .flags
+            .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+        {
+            let what = format!("over {MAX_MESSAGE} bytes or {MAX_FDS} descriptors");
+            return Err(Error::BadMessage {
+                during: "receiving",
+                what,
+            });
+        }
+        if received.bytes == 0 {
+            return Err(Error::Closed {
+                during: "receiving",
+            });
+        }
+        bytes.truncate(received.bytes);
+        Ok(Some(Received { bytes, fds }))
+    }
+
+    /// The next message, waiting up to `timeout` for it.
+    ///
+    /// # Errors
+    /// As [`try_receive`](Self::try_receive); [`Error::System`] with `TimedOut` if nothing came.
+    pub fn receive(&self, timeout: Duration) -> Result<Received, Error> {
+        let until = std::time::Instant::now() + timeout;
+        loop {
+            if let Some(received) = self.try_receive()? {
+                return Ok(received);
+            }
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                let source = std::io::ErrorKind::TimedOut.into();
+                return Err(Error::System {
+                    what: "waiting for a message",
+                    source,
+                });
+            }
+            let left = rustix::event::Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let mut polled = [PollFd::new(&*self.fd, PollFlags::IN)];
+            match rustix::event::poll(&mut polled, Some(&left)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::system("poll")(errno)),
+            }
+        }
+    }
+}
+
+fn remove_if_stale(dir: &RuntimeDir, file: &str, address: &SocketAddrUnix) -> Result<(), Error> {
+    let _lock = dir.lock()?;
+    if matches!(probe(address)?, Probed::Stale) {
+        // Gone already is as good.
+        let _ = rustix::fs::unlinkat(dir.fd(), file, AtFlags::empty());
+    }
+    Ok(())
+}

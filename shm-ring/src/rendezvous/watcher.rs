@@ -1,0 +1,306 @@
+//! One thread per process that waits for news on descriptors: connections, messages, hang-ups, deaths, deadlines.
+//!
+//! It starts with the first thing to watch and sleeps in `epoll_wait` until the kernel has news; it never polls.
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rustix::event::{Timespec, epoll, eventfd};
+use rustix::io::Errno;
+
+use crate::error::Error;
+
+/// What happened to a watched descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// There is something to read, or to accept.
+    Readable,
+    /// The other end hung up, or the watched process died.
+    Ended,
+    /// The deadline that was given with the watch has passed.
+    Expired,
+}
+
+/// Whether to go on watching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Go on; the deadline, if there was one, is met and gone.
+    Keep,
+    /// Watch the descriptor no more, but tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock).
+    ExpireAt(u64),
+    /// Watch the descriptor no more.
+    Stop,
+}
+
+/// Whoever wants the news. Called on the watcher thread, one event at a time: quick, never blocking.
+pub trait Watched: Send + Sync {
+    /// Takes one event.
+    fn on_event(&self, event: Event) -> Next;
+}
+
+/// A descriptor under watch; dropped, the watch ends.
+#[derive(Debug)]
+pub struct Watch {
+    id: u64,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(watcher) = WATCHER.get() {
+            watcher.forget(self.id);
+        }
+    }
+}
+
+/// Watches a descriptor: for its end, for something to read if `readable`, and for the deadline (nanoseconds on the
+/// monotonic clock).
+///
+/// # Errors
+/// [`Error::ResourceExhausted`] if the thread or a descriptor cannot be had.
+pub fn watch(
+    fd: Arc<OwnedFd>,
+    readable: bool,
+    deadline_ns: Option<u64>,
+    handler: Arc<dyn Watched>,
+) -> Result<Watch, Error> {
+    watcher()?.add(fd, readable, deadline_ns, handler)
+}
+
+struct Entry {
+    fd: Arc<OwnedFd>,
+    readable: bool,
+    deadline_ns: Option<u64>,
+    handler: Arc<dyn Watched>,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_id: HashMap<u64, Entry>,
+    by_deadline: BTreeSet<(u64, u64)>,
+    last_id: u64,
+}
+
+impl Entries {
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.by_id.remove(&id)?;
+        if let Some(at) = entry.deadline_ns {
+            self.by_deadline.remove(&(at, id));
+        }
+        Some(entry)
+    }
+}
+
+struct Watcher {
+    epoll: OwnedFd,
+    /// Written when a deadline is added, so that the thread computes its sleep anew.
+    nudge: OwnedFd,
+    entries: Mutex<Entries>,
+}
+
+static WATCHER: OnceLock<Watcher> = OnceLock::new();
+
+/// The id of the nudge itself.
+const NUDGE: u64 = 0;
+
+fn watcher() -> Result<&'static Watcher, Error> {
+    static STARTING: Mutex<()> = Mutex::new(());
+    if let Some(watcher) = WATCHER.get() {
+        return Ok(watcher);
+    }
+    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(watcher) = WATCHER.get() {
+        return Ok(watcher);
+    }
+    let exhausted = |source| Error::ResourceExhausted {
+        what: "watcher",
+        bytes: 0,
+        source,
+    };
+    let epoll =
+        epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| exhausted(errno.into()))?;
+    let nudge = eventfd(
+        0,
+        rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
+    )
+    .map_err(|errno| exhausted(errno.into()))?;
+    epoll::add(
+        &epoll,
+        &nudge,
+        epoll::EventData::new_u64(NUDGE),
+        epoll::EventFlags::IN,
+    )
+    .map_err(|errno| exhausted(errno.into()))?;
+    let watcher = WATCHER.get_or_init(|| Watcher {
+        epoll,
+        nudge,
+        entries: Mutex::default(),
+    });
+    std::thread::Builder::new()
+        .name("switchboard-watcher".into())
+        .spawn(|| watcher.run())
+        .map_err(exhausted)?;
+    Ok(watcher)
+}
+
+impl Watcher {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(
+        &self,
+        fd: Arc<OwnedFd>,
+        readable: bool,
+        deadline_ns: Option<u64>,
+        handler: Arc<dyn Watched>,
+    ) -> Result<Watch, Error> {
+        let mut entries = self.entries();
+        entries.last_id += 1;
+        let id = entries.last_id;
+        let mut flags = epoll::EventFlags::RDHUP;
+        if readable {
+            flags |= epoll::EventFlags::IN;
+        }
+        epoll::add(&self.epoll, &*fd, epoll::EventData::new_u64(id), flags).map_err(|errno| {
+            Error::ResourceExhausted {
+                what: "watch",
+                bytes: 0,
+                source: errno.into(),
+            }
+        })?;
+        if let Some(at) = deadline_ns {
+            entries.by_deadline.insert((at, id));
+        }
+        entries.by_id.insert(
+            id,
+            Entry {
+                fd,
+                readable,
+                deadline_ns,
+                handler,
+            },
+        );
+        drop(entries);
+        if deadline_ns.is_some() {
+            // A full counter is a nudge too.
+            let _ = rustix::io::write(&self.nudge, &1u64.to_ne_bytes());
+        }
+        Ok(Watch { id })
+    }
+
+    fn forget(&self, id: u64) {
+        let entry = self.entries().remove(id);
+        if let Some(entry) = &entry {
+            // The entry still holds the descriptor, so this cannot hit a stranger's.
+            let _ = epoll::delete(&self.epoll, &*entry.fd);
+        }
+        // The handler may own things whose drop watches or forgets: let it go outside the lock.
+        drop(entry);
+    }
+
+    fn run(&self) {
+        let mut events = Vec::with_capacity(64);
+        loop {
+            let first = self.entries().by_deadline.first().map(|(at, _)| *at);
+            let timeout = first.map(|at| {
+                let left = at.saturating_sub(crate::clock::kernel_ns());
+                Timespec {
+                    tv_sec: (left / 1_000_000_000) as i64,
+                    tv_nsec: (left % 1_000_000_000) as i64,
+                }
+            });
+            events.clear();
+            let waited = epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            );
+            if let Err(errno) = waited
+                && errno != Errno::INTR
+            {
+                // Only a broken epoll descriptor gets here; without it nothing can be watched any more.
+                return;
+            }
+            for event in &events {
+                self.deliver(event.data.u64(), event.flags);
+            }
+            self.expire();
+        }
+    }
+
+    fn deliver(&self, id: u64, flags: epoll::EventFlags) {
+        if id == NUDGE {
+            // Emptied so that it does not stay readable; a failed read is an empty counter.
+            let _ = rustix::io::read(&self.nudge, &mut [0; 8]);
+            return;
+        }
+        let found = self
+            .entries()
+            .by_id
+            .get(&id)
+            .map(|entry| (Arc::clone(&entry.handler), entry.readable));
+        let Some((handler, readable)) = found else {
+            return;
+        };
+        let mut next = Next::Keep;
+        // What the peer sent before it left is read before the end is told.
+        if readable && flags.contains(epoll::EventFlags::IN) {
+            next = handler.on_event(Event::Readable);
+        }
+        let ended = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+        if next == Next::Keep && flags.intersects(ended) {
+            next = match handler.on_event(Event::Ended) {
+                Next::Keep => Next::Stop, // an end stays readable and would be told for ever
+                other => other,
+            };
+        }
+        self.settle(id, next);
+    }
+
+    fn settle(&self, id: u64, next: Next) {
+        match next {
+            Next::Keep => {}
+            Next::Stop => self.forget(id),
+            Next::ExpireAt(at) => {
+                let mut entries = self.entries();
+                let Some(entry) = entries.by_id.get_mut(&id) else {
+                    return;
+                };
+                let before = entry.deadline_ns.replace(at);
+                let fd = Arc::clone(&entry.fd);
+                if let Some(before) = before {
+                    entries.by_deadline.remove(&(before, id));
+                }
+                entries.by_deadline.insert((at, id));
+                drop(entries);
+                // Gone already is as good.
+                let _ = epoll::delete(&self.epoll, &*fd);
+            }
+        }
+    }
+
+    fn expire(&self) {
+        let now = crate::clock::kernel_ns();
+        loop {
+            let mut entries = self.entries();
+            let Some((at, id)) = entries
+                .by_deadline
+                .first()
+                .copied()
+                .filter(|(at, _)| *at <= now)
+            else {
+                return;
+            };
+            entries.by_deadline.remove(&(at, id));
+            let handler = entries.by_id.get_mut(&id).map(|entry| {
+                entry.deadline_ns = None;
+                Arc::clone(&entry.handler)
+            });
+            drop(entries);
+            if let Some(handler) = handler {
+                self.settle(id, handler.on_event(Event::Expired));
+            }
+        }
+    }
+}

@@ -1,0 +1,798 @@
+//! Call slots: one call in flight each, from the request's publication to the reply.
+//!
+//! ```text
+//! byte 0   state word: generation (upper half), state (lower half, the futex)   both sides, by the rules below
+//!      8   cancel: the generation that is cancelled                             client
+//!     16   reply: length (32) | tag (24) | place (8)                            server, before DONE
+//!     24.. reply payload, or the reference of an arena block                    server, before DONE
+//! ```
+//!
+//! States: FREE, PENDING, PARKED, ABANDONED, DONE, DEAD. Only the client writes FREE, PENDING, PARKED, ABANDONED and
+//! DEAD; only the server writes DONE, by compare-exchange over a state of its own generation. Both sides change a slot
+//! in flight by read-modify-write only, so a caller that falls asleep and a server that answers cannot miss each
+//! other, and no fence pair is needed. A slot is used again only after DONE was read: until then the server may write
+//! into it. DONE is therefore also how a free slot rests.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::error::Error;
+use crate::futex::Woken;
+use crate::peer::PeerWord;
+use crate::raw::LINE_PAIR;
+use crate::segment::Segment;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use crate::wait::SpinBudget;
+
+/// Bytes of one slot.
+pub const SLOT_BYTES: usize = LINE_PAIR;
+
+/// Words of reply payload in one slot.
+pub const REPLY_WORDS: usize = (SLOT_BYTES - PAYLOAD_AT) / 8;
+
+const CANCEL_AT: usize = 8;
+const REPLY_AT: usize = 16;
+const PAYLOAD_AT: usize = 24;
+
+const PENDING: u32 = 1;
+const PARKED: u32 = 2;
+const ABANDONED: u32 = 3;
+const DONE: u32 = 4;
+const DEAD: u32 = 5;
+
+const FINISH: Ordering = if cfg!(weaken = "done_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+
+fn word(generation: u32, state: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(state)
+}
+
+/// How a reply lies in its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplyHeader {
+    /// The server's word for what the reply is; 24 bits.
+    pub tag: u32,
+    /// Bytes of the payload, wherever it lies.
+    pub len: u32,
+    /// Where the payload lies: zero, in the slot; else the server's word for where, the first payload word included.
+    pub place: u8,
+}
+
+impl ReplyHeader {
+    const TAG_MAX: u32 = (1 << 24) - 1;
+
+    fn to_word(self) -> u64 {
+        u64::from(self.len) << 32 | u64::from(self.tag & Self::TAG_MAX) << 8 | u64::from(self.place)
+    }
+
+    fn from_word(word: u64) -> Self {
+        Self {
+            len: (word >> 32) as u32,
+            tag: (word >> 8) as u32 & Self::TAG_MAX,
+            place: word as u8,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Slots {
+    segment: Arc<Segment>,
+    offset: usize,
+    count: u32,
+}
+
+impl Slots {
+    #[inline]
+    fn at(&self, index: u32) -> usize {
+        debug_assert!(index < self.count);
+        self.offset + index as usize * SLOT_BYTES
+    }
+
+    #[inline]
+    fn word(&self, index: u32, at: usize) -> PeerWord<'_> {
+        PeerWord::at(self.segment.region(), self.at(index) + at)
+    }
+
+    #[inline]
+    fn state(&self, index: u32) -> PeerWord<'_> {
+        self.word(index, 0)
+    }
+}
+
+/// What names a call towards the server: a slot and which of its lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallId {
+    /// Index of the slot.
+    pub slot: u32,
+    /// The slot's life.
+    pub generation: u32,
+}
+
+impl CallId {
+    /// Both halves in one word.
+    pub fn to_word(self) -> u64 {
+        word(self.generation, self.slot)
+    }
+
+    /// From a peer's word; [`ServerSlots`] checks the index at use.
+    pub fn from_word(word: u64) -> Self {
+        Self {
+            slot: word as u32,
+            generation: (word >> 32) as u32,
+        }
+    }
+}
+
+/// How a wait for a reply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// The reply is in the slot.
+    Done(ReplyHeader),
+    /// The deadline passed first. The call is still in flight.
+    TimedOut,
+    /// The connection ended without a reply.
+    Ended,
+}
+
+/// The calling side. Its free list and generations are private to the process.
+pub struct ClientSlots {
+    slots: Slots,
+    /// Upper half: a count that makes each value of the list's head unique; lower half: first free slot, or `NONE`.
+    free: CachePadded<AtomicU64>,
+    next: Box<[AtomicU32]>,
+    /// The life of each slot; written by the slot's holder only.
+    generations: Box<[AtomicU32]>,
+    /// Set once the connection is over.
+    ended: AtomicBool,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl fmt::Debug for ClientSlots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSlots")
+            .field("count", &self.slots.count)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClientSlots {
+    pub(crate) fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
+        let next = (0..count)
+            .map(|i| AtomicU32::new(if i + 1 < count { i + 1 } else { NONE }))
+            .collect();
+        Self {
+            slots: Slots {
+                segment,
+                offset,
+                count,
+            },
+            free: CachePadded::new(AtomicU64::new(0)),
+            next,
+            generations: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes a free slot and makes it PENDING, for a request that is published next. `None` if all are in flight.
+    /// Lock-free; the slot used last comes first, because its lines are near.
+    #[inline]
+    pub fn acquire(&self) -> Option<Call<'_>> {
+        // ORDERING: Acquire, pairs with the Release in `release`: the last holder is done with slot and generation.
+        let mut head = self.free.load(Ordering::Acquire);
+        let slot = loop {
+            let first = head as u32;
+            if first == NONE {
+                return None;
+            }
+            let next = self.next[first as usize].load(Ordering::Relaxed);
+            let after = (head >> 32).wrapping_add(1) << 32 | u64::from(next);
+            match self
+                .free
+                .compare_exchange(head, after, Ordering::Acquire, Ordering::Acquire)
+            {
+                Ok(_) => break first,
+                Err(found) => head = found,
+            }
+        };
+        let generation = self.generations[slot as usize]
+            .load(Ordering::Relaxed)
+            .wrapping_add(1);
+        self.generations[slot as usize].store(generation, Ordering::Relaxed);
+        // ORDERING: Relaxed: the server learns of the slot from a frame that is committed (Release) after this.
+        self.slots
+            .state(slot)
+            .store(word(generation, PENDING), Ordering::Relaxed);
+        Some(Call {
+            slots: self,
+            id: CallId { slot, generation },
+            published: false,
+        })
+    }
+
+    fn release(&self, slot: u32) {
+        // ORDERING: Relaxed first look; the exchange below orders.
+        let mut head = self.free.load(Ordering::Relaxed);
+        loop {
+            self.next[slot as usize].store(head as u32, Ordering::Relaxed);
+            let after = (head >> 32).wrapping_add(1) << 32 | u64::from(slot);
+            // ORDERING: Release, pairs with the Acquire in `acquire`.
+            match self
+                .free
+                .compare_exchange(head, after, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) => return,
+                Err(found) => head = found,
+            }
+        }
+    }
+
+    /// Ends the connection: callers in flight are told, replies that were committed before stay theirs.
+    ///
+    /// To be called by whoever learnt of the end, any number of times.
+    pub fn end(&self) {
+        // ORDERING: Relaxed store, ordered before the exchanges by the fence.
+        self.ended.store(true, Ordering::Relaxed);
+        // ORDERING: SeqCst fence between `ended` and the look at the slots, pairs with the fence in `park` between
+        // PARKED and the look at `ended`: a caller that we do not see parked sees that we came.
+        fence(Ordering::SeqCst);
+        for slot in 0..self.slots.count {
+            let generation = self.generations[slot as usize].load(Ordering::Relaxed);
+            self.kill(CallId { slot, generation });
+        }
+    }
+
+    /// Whether [`end`](Self::end) was called. One relaxed load.
+    #[inline]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// PENDING or PARKED becomes DEAD; a committed DONE wins.
+    fn kill(&self, id: CallId) {
+        let state = self.slots.state(id.slot);
+        for from in [PENDING, PARKED, PENDING] {
+            let (old, new) = (word(id.generation, from), word(id.generation, DEAD));
+            // ORDERING: Relaxed: DEAD carries no data. A DONE that wins is read with Acquire by the caller.
+            if state
+                .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+            {
+                if from == PARKED {
+                    self.slots
+                        .segment
+                        .region()
+                        .futex_wake(self.slots.at(id.slot), i32::MAX as u32);
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// A slot in our hands. Dropped, it is given back once the server can no longer write into it, else left lent.
+pub struct Call<'a> {
+    slots: &'a ClientSlots,
+    id: CallId,
+    published: bool,
+}
+
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+enum Seen {
+    InFlight,
+    Done(ReplyHeader),
+    Dead,
+}
+
+impl Call<'_> {
+    /// The name that goes into the request.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// Says that the request is committed: from here on the server may write into the slot.
+    pub fn published(&mut self) {
+        self.published = true;
+    }
+
+    fn state(&self) -> PeerWord<'_> {
+        self.slots.slots.state(self.id.slot)
+    }
+
+    #[inline]
+    fn look(&self) -> Seen {
+        // ORDERING: Acquire, pairs with the Release exchange in `ServerSlots::finish`: whoever sees DONE sees the reply.
+        let (done, dead) = (
+            word(self.id.generation, DONE),
+            word(self.id.generation, DEAD),
+        );
+        self.state().load(Ordering::Acquire).decode(|seen| {
+            if seen == done {
+                Seen::Done(self.header())
+            } else if seen == dead {
+                Seen::Dead
+            } else {
+                Seen::InFlight
+            }
+        })
+    }
+
+    fn header(&self) -> ReplyHeader {
+        self.slots
+            .slots
+            .word(self.id.slot, REPLY_AT)
+            .load(Ordering::Relaxed)
+            .decode(ReplyHeader::from_word)
+    }
+
+    /// Waits for the reply: polls for the budget, then calls `before_park` and sleeps.
+    ///
+    /// `before_park` is for looking whether the request was taken at all, and ringing if not.
+    #[inline]
+    pub fn wait(
+        &self,
+        until_ns: Option<u64>,
+        spin: &SpinBudget,
+        before_park: impl FnOnce(),
+    ) -> Waited {
+        let polled = spin.poll(until_ns, || match self.look() {
+            Seen::InFlight => None,
+            Seen::Done(header) => Some(Waited::Done(header)),
+            Seen::Dead => Some(Waited::Ended),
+        });
+        match polled {
+            Some(waited) => waited,
+            None => {
+                before_park();
+                self.park(until_ns)
+            }
+        }
+    }
+
+    #[cold]
+    fn park(&self, until_ns: Option<u64>) -> Waited {
+        let (pending, parked) = (
+            word(self.id.generation, PENDING),
+            word(self.id.generation, PARKED),
+        );
+        // ORDERING: Relaxed: PARKED carries no data; the reply is read after `look`. If the exchange fails the reply
+        // or the end came first, and the loop finds it.
+        let _ =
+            self.state()
+                .compare_exchange(pending, parked, Ordering::Relaxed, Ordering::Relaxed);
+        // ORDERING: SeqCst fence between PARKED and the look at `ended`, pairs with the fence in `ClientSlots::end`.
+        fence(Ordering::SeqCst);
+        if self.slots.has_ended() {
+            self.slots.kill(self.id);
+        }
+        loop {
+            match self.look() {
+                Seen::Done(header) => return Waited::Done(header),
+                Seen::Dead => return Waited::Ended,
+                Seen::InFlight => {}
+            }
+            if until_ns.is_some_and(|until| crate::clock::kernel_ns() >= until) {
+                return Waited::TimedOut;
+            }
+            let slots = &self.slots.slots;
+            // Whatever ends the sleep, the next round looks again.
+            let _: Woken =
+                slots
+                    .segment
+                    .region()
+                    .futex_wait(slots.at(self.id.slot), PARKED, until_ns);
+        }
+    }
+
+    /// Gives up: sets the cancel flag and leaves the slot to the server. If the reply came first, that is the result.
+    ///
+    /// The slot stays lent until the server is done with it; [`ClientSlots`] takes it back by [`Abandoned::reclaim`].
+    ///
+    /// # Errors
+    /// The call itself, with what had come before: the reply, or the end.
+    pub fn abandon(self) -> Result<Abandoned, (Self, Waited)> {
+        let cancel = self.slots.slots.word(self.id.slot, CANCEL_AT);
+        cancel.store(self.id.generation.into(), Ordering::Relaxed);
+        let abandoned = word(self.id.generation, ABANDONED);
+        for from in [PENDING, PARKED, PENDING] {
+            let old = word(self.id.generation, from);
+            // ORDERING: Relaxed: ABANDONED carries no data.
+            if self
+                .state()
+                .compare_exchange(old, abandoned, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+            {
+                let id = self.id;
+                std::mem::forget(self);
+                return Ok(Abandoned { id });
+            }
+        }
+        let waited = match self.look() {
+            Seen::Done(header) => Waited::Done(header),
+            _ => Waited::Ended,
+        };
+        Err((self, waited))
+    }
+
+    /// Copies reply payload words out of the slot, after [`Waited::Done`].
+    ///
+    /// # Panics
+    /// If `words` is longer than [`REPLY_WORDS`].
+    #[inline]
+    pub fn read(&self, words: &mut [u64]) {
+        assert!(
+            words.len() <= REPLY_WORDS,
+            "{} words of {REPLY_WORDS}",
+            words.len()
+        );
+        let slots = &self.slots.slots;
+        slots
+            .segment
+            .region()
+            .load_words(slots.at(self.id.slot) + PAYLOAD_AT, words);
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            self.slots.release(self.id.slot);
+            return;
+        }
+        match self.look() {
+            Seen::Done(_) => self.slots.release(self.id.slot),
+            // The connection is over; its slots end with it.
+            Seen::Dead => {}
+            // Dropped in the middle, by a panic say: the server may still write, so the slot stays lent.
+            Seen::InFlight => {
+                let cancel = self.slots.slots.word(self.id.slot, CANCEL_AT);
+                cancel.store(self.id.generation.into(), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// A call that was given up and whose slot the server may still write.
+#[derive(Debug)]
+#[must_use = "the slot comes back by reclaim only"]
+pub struct Abandoned {
+    id: CallId,
+}
+
+impl Abandoned {
+    /// Gives the slot back if the server is done with it; says whether it did. The reply, if there is one, is handed
+    /// to `discard` first.
+    pub fn reclaim(&self, slots: &ClientSlots, discard: impl FnOnce(ReplyHeader, u64)) -> bool {
+        let call = Call {
+            slots,
+            id: self.id,
+            published: true,
+        };
+        match call.look() {
+            Seen::Done(header) => {
+                let mut first = [0];
+                call.read(&mut first);
+                discard(header, first[0]);
+                true // dropping the call gives the slot back
+            }
+            _ => {
+                std::mem::forget(call);
+                false
+            }
+        }
+    }
+
+    /// The call's name.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+}
+
+/// What happened to a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// The caller has it, or will.
+    Delivered,
+    /// The caller had given up; the slot is its own again.
+    Abandoned,
+    /// The slot is in another life or dead: the reply is nobody's.
+    Stale,
+}
+
+/// The answering side.
+#[derive(Debug)]
+pub struct ServerSlots {
+    slots: Slots,
+}
+
+impl ServerSlots {
+    pub(crate) fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
+        Self {
+            slots: Slots {
+                segment,
+                offset,
+                count,
+            },
+        }
+    }
+
+    /// Checks a peer's call name.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if there is no such slot.
+    #[inline]
+    pub fn check(&self, id: CallId) -> Result<CallId, Error> {
+        if id.slot < self.slots.count {
+            Ok(id)
+        } else {
+            Err(Error::Corrupt {
+                what: "slot index",
+                found: id.slot.into(),
+                at: 0,
+            })
+        }
+    }
+
+    /// Whether the caller cancelled the call. One load; the line is the caller's.
+    pub fn is_cancelled(&self, id: CallId) -> bool {
+        self.slots
+            .word(id.slot, CANCEL_AT)
+            .load(Ordering::Relaxed)
+            .decode(|g| g == u64::from(id.generation))
+    }
+
+    /// Asks for the slot's lines ahead of the reply. A hint.
+    #[inline]
+    pub fn prefetch(&self, id: CallId) {
+        self.slots
+            .segment
+            .region()
+            .prefetch_for_write(self.slots.at(id.slot));
+        self.slots
+            .segment
+            .region()
+            .prefetch_for_write(self.slots.at(id.slot) + crate::raw::LINE);
+    }
+
+    /// Writes the reply and makes the slot DONE; wakes the caller if it sleeps. Once per call. Wait-free.
+    ///
+    /// # Panics
+    /// If `payload` is longer than [`REPLY_WORDS`] or the slot was not checked.
+    #[inline]
+    pub fn finish(&self, id: CallId, header: ReplyHeader, payload: &[u64]) -> Finished {
+        assert!(
+            id.slot < self.slots.count && payload.len() <= REPLY_WORDS,
+            "reply does not fit its slot"
+        );
+        let at = self.slots.at(id.slot);
+        let region = self.slots.segment.region();
+        region.store_words(at + PAYLOAD_AT, payload);
+        self.slots
+            .word(id.slot, REPLY_AT)
+            .store(header.to_word(), Ordering::Relaxed);
+        let done = word(id.generation, DONE);
+        let mut old = word(id.generation, PENDING);
+        // An honest client moves the state at most twice: PENDING, PARKED, ABANDONED.
+        for _ in 0..4 {
+            // ORDERING: Release, pairs with the Acquire load in `Call::look`: whoever sees DONE sees the reply.
+            // Weakened to Relaxed (`done_relaxed`), an old reply is read.
+            match self
+                .slots
+                .state(id.slot)
+                .compare_exchange(old, done, FINISH, Ordering::Relaxed)
+            {
+                Ok(()) => {
+                    return match old as u32 {
+                        PARKED => {
+                            region.futex_wake(at, 1);
+                            Finished::Delivered
+                        }
+                        ABANDONED => Finished::Abandoned,
+                        _ => Finished::Delivered,
+                    };
+                }
+                Err(found) => {
+                    let found = found.decode(|found| found);
+                    let open = [PENDING, PARKED, ABANDONED].map(|state| word(id.generation, state));
+                    if !open.contains(&found) {
+                        return Finished::Stale;
+                    }
+                    old = found;
+                }
+            }
+        }
+        Finished::Stale
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::segment::{HEADER_BYTES, Layout};
+
+    #[derive(Debug)]
+    struct Table(u32);
+
+    impl Layout for Table {
+        const KIND: u64 = 2;
+        fn params(&self) -> [u64; 8] {
+            [self.0.into(), 0, 0, 0, 0, 0, 0, 0]
+        }
+        fn from_params(params: &[u64; 8]) -> Result<Self, Error> {
+            Ok(Self(params[0] as u32))
+        }
+        fn bytes(&self) -> usize {
+            HEADER_BYTES + self.0 as usize * SLOT_BYTES
+        }
+    }
+
+    fn table(count: u32) -> (ClientSlots, ServerSlots) {
+        let segment = Arc::new(Segment::heap(&Table(count), 1));
+        let client = ClientSlots::new(Arc::clone(&segment), HEADER_BYTES, count);
+        (client, ServerSlots::new(segment, HEADER_BYTES, count))
+    }
+
+    const REPLY: ReplyHeader = ReplyHeader {
+        tag: 0xabcdef,
+        len: 9,
+        place: 0,
+    };
+
+    fn publish(client: &ClientSlots) -> Call<'_> {
+        let mut call = client.acquire().unwrap();
+        call.published();
+        call
+    }
+
+    fn at_once() -> SpinBudget {
+        SpinBudget::new(Some(Duration::ZERO))
+    }
+
+    #[test]
+    fn the_reply_header_survives_its_word() {
+        for header in [
+            REPLY,
+            ReplyHeader {
+                tag: 0,
+                len: u32::MAX,
+                place: 255,
+            },
+        ] {
+            assert_eq!(ReplyHeader::from_word(header.to_word()), header);
+        }
+    }
+
+    #[test]
+    fn a_reply_reaches_its_caller_and_the_slot_comes_back() {
+        let (client, server) = table(1);
+        for i in 0..10 {
+            let call = publish(&client);
+            assert!(client.acquire().is_none());
+            assert_eq!(
+                server.finish(call.id(), REPLY, &[i, 2]),
+                Finished::Delivered
+            );
+            assert_eq!(call.wait(None, &at_once(), || ()), Waited::Done(REPLY));
+            let mut words = [0; 2];
+            call.read(&mut words);
+            assert_eq!(words, [i, 2]);
+        }
+    }
+
+    #[test]
+    fn a_slot_whose_request_was_never_published_comes_back_at_once() {
+        let (client, _server) = table(1);
+        drop(client.acquire().unwrap());
+        assert!(client.acquire().is_some());
+    }
+
+    #[test]
+    fn a_parked_caller_is_woken_by_the_reply() {
+        let (client, server) = table(1);
+        let call = publish(&client);
+        let id = call.id();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while server
+                    .slots
+                    .state(0)
+                    .load(Ordering::Relaxed)
+                    .decode(|w| w as u32 != PARKED)
+                {
+                    std::thread::yield_now();
+                }
+                server.finish(id, REPLY, &[]);
+            });
+            assert_eq!(call.wait(None, &at_once(), || ()), Waited::Done(REPLY));
+        });
+    }
+
+    #[test]
+    fn a_reply_for_an_earlier_life_is_dropped() {
+        let (client, server) = table(1);
+        let first = publish(&client);
+        let old = first.id();
+        server.finish(old, REPLY, &[]);
+        drop(first);
+        let second = publish(&client);
+        assert_eq!(server.finish(old, REPLY, &[]), Finished::Stale);
+        assert_eq!(second.wait(Some(1), &at_once(), || ()), Waited::TimedOut);
+    }
+
+    #[test]
+    fn an_abandoned_slot_is_lent_until_the_server_is_done() {
+        let (client, server) = table(1);
+        let call = publish(&client);
+        let id = call.id();
+        assert!(!server.is_cancelled(id));
+        let abandoned = call.abandon().unwrap();
+        assert!(server.is_cancelled(id));
+        assert!(!abandoned.reclaim(&client, |_, _| ()));
+        assert!(client.acquire().is_none());
+        assert_eq!(server.finish(id, REPLY, &[4]), Finished::Abandoned);
+        let mut discarded = None;
+        assert!(abandoned.reclaim(&client, |header, first| discarded = Some((header, first))));
+        assert_eq!(discarded, Some((REPLY, 4)));
+        assert!(client.acquire().is_some());
+    }
+
+    #[test]
+    fn a_cancel_that_comes_too_late_does_not_hit_the_next_call() {
+        let (client, server) = table(1);
+        let call = publish(&client);
+        server.finish(call.id(), REPLY, &[]);
+        let Err((call, Waited::Done(_))) = call.abandon() else {
+            panic!("the reply came first")
+        };
+        drop(call);
+        let next = publish(&client);
+        assert!(!server.is_cancelled(next.id()));
+    }
+
+    #[test]
+    fn the_end_reaches_callers_that_wait_and_spares_replies_that_came() {
+        let (client, server) = table(3);
+        let (answered, pending) = (publish(&client), publish(&client));
+        server.finish(answered.id(), REPLY, &[]);
+        client.end();
+        assert_eq!(answered.wait(None, &at_once(), || ()), Waited::Done(REPLY));
+        assert_eq!(pending.wait(None, &at_once(), || ()), Waited::Ended);
+        let late = publish(&client);
+        assert_eq!(late.wait(None, &at_once(), || ()), Waited::Ended);
+        assert_eq!(server.finish(pending.id(), REPLY, &[]), Finished::Stale);
+    }
+
+    #[test]
+    fn a_slot_index_beyond_the_table_is_corrupt() {
+        let (_, server) = table(3);
+        assert!(
+            server
+                .check(CallId {
+                    slot: 2,
+                    generation: 0
+                })
+                .is_ok()
+        );
+        assert!(matches!(
+            server.check(CallId {
+                slot: 3,
+                generation: 0
+            }),
+            Err(Error::Corrupt { found: 3, .. })
+        ));
+    }
+}

@@ -1,0 +1,116 @@
+//! How long a waiter polls before it sleeps.
+//!
+//! Waking a sleeping processor costs tens of microseconds, polling costs a processor. So a waiter polls for a budget
+//! of about what a wake-up costs, gives way a few times, then parks. Where there is one processor, polling only keeps
+//! the other side from running: the budget is zero. A budget that keeps failing shrinks, because then the processor
+//! is better used by somebody else; one success restores it.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::sync::{AtomicU32, Ordering, spin_loop, yield_now};
+
+/// Longest polling before a park, where another processor is free.
+pub const DEFAULT_SPIN: Duration = Duration::from_micros(50);
+
+/// A budget that failed keeps at least this much, so that it can notice better times.
+const FLOOR_NS: u32 = 1_000;
+
+/// How many polls pass between two looks at the clock.
+const POLLS_PER_LOOK: u32 = 64;
+
+/// From this long on a poller pauses between polls; before, a pause (24 ns) would only delay the answer.
+const EAGER_NS: u64 = 2_000;
+
+/// How often a waiter gives way after polling in vain, before it parks.
+const YIELDS: u32 = 2;
+
+/// The polling budget of one kind of waiter; shared by its threads.
+#[derive(Debug)]
+pub struct SpinBudget {
+    max_ns: u32,
+    now_ns: AtomicU32,
+}
+
+impl SpinBudget {
+    /// A budget of `max`, or of [`DEFAULT_SPIN`] if `None`. Always zero where this process may use one processor only.
+    pub fn new(max: Option<Duration>) -> Self {
+        let alone = std::thread::available_parallelism().map_or(1, NonZeroUsize::get) == 1;
+        let max = if alone {
+            Duration::ZERO
+        } else {
+            max.unwrap_or(DEFAULT_SPIN)
+        };
+        let max_ns = u32::try_from(max.as_nanos()).unwrap_or(u32::MAX);
+        Self {
+            max_ns,
+            now_ns: AtomicU32::new(max_ns),
+        }
+    }
+
+    /// The current budget in nanoseconds; at most the maximum.
+    pub fn ns(&self) -> u64 {
+        self.now_ns.load(Ordering::Relaxed).into()
+    }
+
+    fn succeeded_after(&self, long: bool) {
+        // Written only when it changes: the word is shared by threads.
+        if long && self.now_ns.load(Ordering::Relaxed) != self.max_ns {
+            self.now_ns.store(self.max_ns, Ordering::Relaxed);
+        }
+    }
+
+    fn failed(&self) {
+        let now = self.now_ns.load(Ordering::Relaxed);
+        let less = (now / 2).max(FLOOR_NS).min(self.max_ns);
+        if less != now {
+            self.now_ns.store(less, Ordering::Relaxed);
+        }
+    }
+
+    /// Polls until `poll` gives something or the budget or `until_ns` is used up. No system call but for a few
+    /// yields at the end.
+    #[inline]
+    pub fn poll<T>(&self, until_ns: Option<u64>, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
+        if let Some(found) = poll() {
+            return Some(found);
+        }
+        let budget = self.ns();
+        if budget == 0 {
+            return None;
+        }
+        let mut started = 0;
+        let mut pausing = false;
+        loop {
+            for _ in 0..POLLS_PER_LOOK {
+                if let Some(found) = poll() {
+                    self.succeeded_after(pausing || started == 0);
+                    return Some(found);
+                }
+                if pausing {
+                    spin_loop();
+                }
+            }
+            let now = crate::clock::now_ns();
+            if started == 0 {
+                started = now;
+            }
+            let passed = now.saturating_sub(started);
+            if until_ns.is_some_and(|until| now >= until) {
+                return None;
+            }
+            if passed >= budget {
+                break;
+            }
+            pausing = passed >= EAGER_NS;
+        }
+        for _ in 0..YIELDS {
+            yield_now();
+            if let Some(found) = poll() {
+                return Some(found);
+            }
+        }
+        self.failed();
+        None
+    }
+}
