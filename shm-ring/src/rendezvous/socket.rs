@@ -238,6 +238,12 @@ impl Connection {
         Arc::clone(&self.fd)
     }
 
+    /// Ends the connection for both sides; what was sent before can still be read. The descriptors stay ours.
+    pub fn hang_up(&self) {
+        // A socket that is disconnected already is what is wanted.
+        let _ = rustix::net::shutdown(&*self.fd, rustix::net::Shutdown::Both);
+    }
+
     /// Sends one message. Never blocks.
     ///
     /// # Errors

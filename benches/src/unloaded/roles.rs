@@ -1,0 +1,147 @@
+//! The two measured processes: a service and a caller of it, both ordinary users of the facade.
+//!
+//! They are driven by single bytes on their standard input and answer in lines that begin with [`ANSWER`], so that
+//! whatever else a test harness prints is told apart.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use switchboard::{Archived, Context, Status, Switchboard, service};
+
+use super::count_alloc::allocations;
+use super::tracer;
+
+/// Every answer of a role begins with this.
+pub const ANSWER: char = '@';
+/// To the service: begin to count allocations.
+pub const BEGIN: u8 = b'b';
+/// To the service: say how many there were since then.
+pub const END: u8 = b'e';
+/// To the caller: one window of calls with 64 B.
+pub const WORDS: u8 = b'w';
+/// To the caller: one window of calls with a slice.
+pub const SLICE: u8 = b's';
+
+/// Calls in one window. Few enough that a window is seldom disturbed by the rest of the machine.
+pub const WINDOW_CALLS: u32 = 500;
+/// Calls before each window, so that both sides are awake and every buffer has been allocated.
+const WARM_CALLS: u32 = 200;
+/// Elements of the slice argument.
+const SLICE_LEN: u16 = 1000;
+const NAMESPACE: &str = "unloaded";
+const SERVICE: &str = "unloaded.probe";
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Both sides awake: longer than any window, so that nobody goes to sleep in one.
+const SPIN: Duration = Duration::from_secs(1);
+
+/// What a role can fail with.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// One method for each form of argument under test.
+#[service]
+pub trait Probe {
+    /// Gives the words back, each plus one.
+    fn words(&self, ctx: &Context<'_>, body: [u64; 8]) -> Result<[u64; 8], Status>;
+    /// Adds the values up, read in place.
+    fn sum(&self, ctx: &Context<'_>, values: &Archived<Vec<f32>>) -> Result<f32, Status>;
+}
+
+struct Probing;
+
+impl Probe for Probing {
+    fn words(&self, _ctx: &Context<'_>, body: [u64; 8]) -> Result<[u64; 8], Status> {
+        Ok(body.map(|word| word.wrapping_add(1)))
+    }
+
+    fn sum(&self, _ctx: &Context<'_>, values: &Archived<Vec<f32>>) -> Result<f32, Status> {
+        Ok(values.iter().map(|value| value.to_native()).sum())
+    }
+}
+
+/// Serves until the standard input ends.
+///
+/// # Errors
+/// What opening the board or serving answers, or a closed pipe.
+pub fn serve(directory: &Path) -> Result<(), Failure> {
+    let board = open(directory)?;
+    let _running = board.serve(SERVICE, ProbeServer::new(Probing)).workers(1).start()?;
+    say("ready")?;
+    let mut begun = 0;
+    while let Some(command) = next_command()? {
+        match command {
+            BEGIN => {
+                say("begun")?;
+                begun = allocations();
+            }
+            END => {
+                let allocated = allocations() - begun;
+                say(&allocated.to_string())?;
+            }
+            other => return Err(format!("the service knows no command {other}").into()),
+        }
+    }
+    Ok(())
+}
+
+/// Calls in windows, one for each command, until the standard input ends.
+///
+/// # Errors
+/// What connecting or a call answers, a wrong reply, or a closed pipe.
+pub fn call(directory: &Path) -> Result<(), Failure> {
+    let board = open(directory)?;
+    let client = ProbeClient::connect(&board, SERVICE)?.with_timeout(TIMEOUT);
+    let values: Vec<f32> = (0..SLICE_LEN).map(f32::from).collect();
+    // Whole numbers below 2^24: the sum is exact, in whatever order it is taken.
+    let expected: f32 = values.iter().sum();
+    say("ready")?;
+    while let Some(command) = next_command()? {
+        let allocated = match command {
+            WORDS => window(|number| {
+                let body = [u64::from(number); 8];
+                Ok(client.words(body)? == body.map(|word| word.wrapping_add(1)))
+            })?,
+            SLICE => window(|_| Ok(client.sum(&values)? == expected))?,
+            other => return Err(format!("the caller knows no command {other}").into()),
+        };
+        say(&allocated.to_string())?;
+    }
+    Ok(())
+}
+
+/// One window: warm calls, a mark, the counted calls, a mark. Says how many allocations the counted calls made here.
+fn window(mut call: impl FnMut(u32) -> Result<bool, Failure>) -> Result<u64, Failure> {
+    let mut wrong_replies = 0;
+    for number in 0..WARM_CALLS {
+        wrong_replies += u32::from(!call(number)?);
+    }
+    tracer::mark();
+    let before = allocations();
+    for number in 0..WINDOW_CALLS {
+        wrong_replies += u32::from(!call(number)?);
+    }
+    let after = allocations();
+    tracer::mark();
+    if wrong_replies > 0 {
+        return Err(format!("{wrong_replies} replies were wrong").into());
+    }
+    Ok(after - before)
+}
+
+fn open(directory: &Path) -> Result<Switchboard, Failure> {
+    Ok(Switchboard::builder().runtime_dir(directory).namespace(NAMESPACE).spin(SPIN).open()?)
+}
+
+fn next_command() -> io::Result<Option<u8>> {
+    let mut byte = [0];
+    match io::stdin().read(&mut byte)? {
+        0 => Ok(None),
+        _ => Ok(Some(byte[0])),
+    }
+}
+
+fn say(words: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "\n{ANSWER}{words}")?;
+    stdout.flush()
+}

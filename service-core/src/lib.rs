@@ -1,0 +1,57 @@
+//! What services and transports agree on: names, statuses, contexts, messages, descriptors and
+//! statistics.
+//!
+//! Three seams keep the rest of the project apart. A [`Handler`] answers calls and knows no
+//! transport; a [`Transport`] carries calls and knows no types; a [`Registry`] finds transports by
+//! name. A typed client, written by `#[service]`, calls through a [`Channel`], which joins the
+//! three. There is no memory mapping, no socket and no thread in here.
+#![forbid(unsafe_code)]
+
+mod channel;
+mod context;
+mod descriptor;
+mod forms;
+mod handler;
+mod histogram;
+mod message;
+mod names;
+mod scratch;
+mod stats;
+mod status;
+mod transport;
+mod typed;
+
+pub use channel::Channel;
+pub use context::{Caller, CancelProbe, Context, Deadline, NeverCancelled, monotonic_ns};
+pub use descriptor::{Fingerprint, MethodDescriptor, MethodMap, ServiceDescriptor, TypeInfo};
+pub use handler::{Handler, MethodIndex, ReplySink};
+pub use histogram::{Histogram, HistogramSnapshot};
+pub use message::{
+    BlockWriter, Decode, Encode, EncodeError, Encoded, MAX_MESSAGE_LEN, Sink, SinkFull, encode_block, encode_small,
+};
+pub use names::{
+    Address, InstanceId, MAX_INSTANCE_LEN, MAX_LABEL_LEN, MAX_SERVICE_LEN, NameError, NameKind, Namespace, ServiceName,
+};
+pub use stats::{MethodSnapshot, MethodStats, ServiceStats};
+pub use status::{Code, Outcome, Status};
+pub use transport::{CallTimes, Connector, InstanceInfo, Registry, Transport};
+pub use typed::{
+    ByRef, Bytes, MAX_DEPTH, Message, MessageSerializer, Owned, Readable, Reply, ReplyWith, Str, Writable, access,
+    deserialize,
+};
+
+/// What the code written by `#[service]` refers to. Not for use by hand; may change in any release.
+#[doc(hidden)]
+pub mod __private {
+    pub use std::sync::{Arc, OnceLock};
+    pub use std::time::Duration;
+
+    pub use rkyv::{self, Archived};
+
+    pub use crate::forms::{by_value, in_place};
+    pub use crate::{
+        Address, ByRef, Bytes, Channel, Code, Connector, Context, Handler, Message, MethodDescriptor, MethodIndex,
+        Outcome, Owned, Readable, Reply, ReplySink, ReplyWith, ServiceDescriptor, ServiceStats, Status, Str, Writable,
+        access, deserialize,
+    };
+}

@@ -1,0 +1,483 @@
+//! A connection to one instance: the lane, the call path, and the end.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use service_core::{
+    CallTimes, Code, Decode, Encode, Encoded, MethodIndex, Outcome, ServiceDescriptor, Status, Transport, encode_block,
+    encode_small,
+};
+use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef};
+use shm_ring::lane::{ClientLane, LaneLayout};
+use shm_ring::mpsc::{Claim, Refused};
+use shm_ring::ready::{Rang, ReadyLayout, ReadySet};
+use shm_ring::rendezvous::{Connection, Event, Next, Received, RuntimeDir, Watch, Watched, own_uid, watch};
+use shm_ring::slot::{Call, ReplyHeader, Waited};
+use shm_ring::wait::SpinBudget;
+use shm_ring::{Segment, clock};
+
+use super::slots::{GivenUp, Waiting};
+use crate::errors;
+use crate::frame::{Cell, KIND_CALL, Meta, Payload, Reply, read_tag};
+use crate::growth::{Added, Owners, Readers};
+use crate::handshake::{FromClient, FromServer};
+use crate::server::BlockSink;
+
+/// How long connecting and the handshake may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long after the hang-up the process's death may take to show: the kernel closes sockets first.
+const DEATH_NS: u64 = 50_000_000;
+
+/// A connection from this process to one instance; shared by all threads.
+#[derive(Debug)]
+pub(crate) struct LocalConnection {
+    /// `service@instance`, for texts.
+    name: String,
+    descriptor: ServiceDescriptor,
+    lane: ClientLane,
+    spin: SpinBudget,
+    given_up: GivenUp,
+    waiting: Waiting,
+    added_requests: Added<ArenaOwner>,
+    added_replies: Added<ArenaReader>,
+    socket: Connection,
+    /// Whoever holds it reads the socket.
+    reading: Mutex<()>,
+    /// The server's process is known to be dead; set before callers are told of the end.
+    server_died: AtomicBool,
+    watches: OnceLock<[Watch; 2]>,
+}
+
+impl LocalConnection {
+    /// Connects, says hello, maps what comes back.
+    pub(super) fn open(dir: &RuntimeDir, name: String, spin: Option<Duration>) -> Result<Arc<Self>, Status> {
+        let socket = Connection::connect(dir, &name, CONNECT).map_err(|error| errors::not_run(&error))?;
+        let peer = socket.peer();
+        if peer.uid != own_uid() {
+            let text = format!("`{name}` is served by user {}, this process runs as {}", peer.uid, own_uid());
+            return Err(Status::new(Code::PermissionDenied, Outcome::NotRun, text));
+        }
+        let shake = || {
+            socket.send(&FromClient::Hello { instance: name.clone() }.to_bytes(), &[])?;
+            socket.receive(CONNECT)
+        };
+        let received = shake().map_err(|error| errors::not_run(&error))?;
+        let (index, descriptor) = read_welcome(&name, &received)?;
+        let lane = open_lane(&received, index).map_err(|error| errors::not_run(&error))?;
+        let connection = Arc::new(Self {
+            name,
+            descriptor,
+            lane,
+            spin: SpinBudget::new(spin),
+            given_up: GivenUp::default(),
+            waiting: Waiting::default(),
+            added_requests: Added::new(),
+            added_replies: Added::new(),
+            socket,
+            reading: Mutex::new(()),
+            server_died: AtomicBool::new(false),
+            watches: OnceLock::new(),
+        });
+        connection.start_watching().map_err(|error| errors::not_run(&error))?;
+        Ok(connection)
+    }
+
+    fn start_watching(self: &Arc<Self>) -> Result<(), shm_ring::Error> {
+        let pidfd = Arc::new(self.socket.peer().pidfd()?);
+        let hang_up = watch(self.socket.fd(), false, None, Arc::new(HangUp(Arc::downgrade(self))))?;
+        let death = watch(pidfd, true, None, Arc::new(Death(Arc::downgrade(self))))?;
+        // Set once, here.
+        let _ = self.watches.set([hang_up, death]);
+        Ok(())
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.lane.slots.has_ended()
+    }
+
+    fn end(&self, server_died: bool) {
+        if server_died {
+            // ORDERING: Release, pairs with the Acquire in `unanswered`: who is told of the end sees whether it was
+            // a death.
+            self.server_died.store(true, Ordering::Release);
+        }
+        self.lane.slots.end();
+    }
+
+    fn requests(&self) -> Owners<'_> {
+        Owners { own: &self.lane.request_blocks, added: &self.added_requests }
+    }
+
+    fn replies(&self) -> Readers<'_> {
+        Readers { own: &self.lane.reply_blocks, added: &self.added_replies }
+    }
+
+    fn sweep(&self) {
+        let discard = |header: ReplyHeader, word| self.give_back(header.place, BlockRef::from_word(word));
+        let free = |place, block| {
+            if let Some(arena) = self.requests().at(place) {
+                arena.reclaim(block);
+            }
+        };
+        self.given_up.sweep(&self.lane.slots, discard, free);
+    }
+
+    fn give_back(&self, place: u8, at: BlockRef) {
+        if let Some(arena) = self.replies().at(place) {
+            arena.give_back(at);
+        }
+    }
+
+    #[inline]
+    fn acquire(&self, until_ns: Option<u64>) -> Result<Call<'_>, Status> {
+        self.sweep();
+        let slots = &self.lane.slots;
+        match slots.acquire() {
+            Some(call) => Ok(call),
+            None => self.waiting.acquire(slots, until_ns, || self.sweep()).ok_or_else(|| self.no_slot()),
+        }
+    }
+
+    #[cold]
+    fn no_slot(&self) -> Status {
+        if !self.is_open() {
+            return self.unavailable(Outcome::NotRun, "ended before the call was sent");
+        }
+        let abandoned = self.given_up.count();
+        let (code, why) = if abandoned > 0 {
+            (Code::ResourceExhausted, format!("{abandoned} of them timed out and are still with the service"))
+        } else {
+            (Code::DeadlineExceeded, "all were in flight until the deadline".into())
+        };
+        Status::new(code, Outcome::NotRun, format!("no free call slot towards `{}`: {why}", self.name))
+    }
+
+    /// A cell for the request. There is one for each slot, so only cells that were taken back or are held by stopped
+    /// threads can make this wait.
+    #[inline]
+    fn claim(&self, until_ns: Option<u64>) -> Result<Claim<'_>, Status> {
+        loop {
+            match self.lane.requests.try_claim() {
+                Ok(claim) => return Ok(claim),
+                Err(Refused::Full) => self.wait_for_a_cell(until_ns)?,
+                Err(_) => return Err(self.broken("a request cell")),
+            }
+        }
+    }
+
+    #[cold]
+    fn wait_for_a_cell(&self, until_ns: Option<u64>) -> Result<(), Status> {
+        if !self.is_open() {
+            return Err(self.unavailable(Outcome::NotRun, "ended before the call was sent"));
+        }
+        if until_ns.is_some_and(|until| clock::kernel_ns() >= until) {
+            let text = format!("no free request cell towards `{}` until the deadline", self.name);
+            return Err(Status::new(Code::DeadlineExceeded, Outcome::NotRun, text));
+        }
+        // What fills the ring are frames to be stepped over: the server does so when it looks.
+        self.lane.ring();
+        std::thread::yield_now();
+        Ok(())
+    }
+
+    /// A block for a request that is too large for a cell, filled.
+    #[cold]
+    fn fill_block(&self, request: &dyn Encode, len: usize, until_ns: Option<u64>) -> Result<(u8, Block<'_>), Status> {
+        let (place, mut block) = match self.requests().allocate(len) {
+            Some(found) => found,
+            None => self.grow_requests(len, until_ns)?,
+        };
+        encode_block(request, &mut BlockSink(&mut block)).map_err(|error| error.into_status(Outcome::NotRun))?;
+        Ok((place, block))
+    }
+
+    /// Asks the server for a segment with room for `len` bytes. Some system calls; for the first requests of a size.
+    fn grow_requests(&self, len: usize, until_ns: Option<u64>) -> Result<(u8, Block<'_>), Status> {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have asked for the same meanwhile.
+        if let Some(found) = self.requests().allocate(len) {
+            return Ok(found);
+        }
+        let no_room = |why: String| {
+            let text = format!("no room for a request of {len} bytes towards `{}`: {why}", self.name);
+            Status::new(Code::ResourceExhausted, Outcome::NotRun, text)
+        };
+        let ask = || {
+            self.socket.send(&FromClient::Grow { len: len as u64 }.to_bytes(), &[])?;
+            loop {
+                let received = self.socket.receive(left(until_ns))?;
+                if let Some(answer) = self.install(&received)? {
+                    return Ok(answer);
+                }
+            }
+        };
+        match ask() {
+            Ok(Ok(())) => self.requests().allocate(len).ok_or_else(|| no_room("all blocks are in use".into())),
+            Ok(Err(why)) => Err(no_room(why)),
+            Err(error) => {
+                // The answer may still come and would be taken for that to the next question.
+                if self.is_open() {
+                    self.socket.hang_up();
+                }
+                Err(errors::not_run(&error))
+            }
+        }
+    }
+
+    /// Takes in a message that came beside the calls. Gives the answer to a `Grow`, if it is one.
+    fn install(&self, received: &Received) -> Result<Option<Result<(), String>>, shm_ring::Error> {
+        let bad = |what: String| shm_ring::Error::BadMessage { during: "growing", what };
+        let message = FromServer::read(&received.bytes).map_err(|error| bad(error.to_string()))?;
+        let open = || match &received.fds[..] {
+            [fd] => Segment::open(fd.as_fd()),
+            fds => Err(bad(format!("{} descriptors instead of one", fds.len()))),
+        };
+        match message {
+            FromServer::RequestSegment { place } => {
+                let (segment, layout) = open()?;
+                if !self.added_requests.put(place, ArenaOwner::over(segment, layout)) {
+                    return Err(bad(format!("place {place} is taken")));
+                }
+                Ok(Some(Ok(())))
+            }
+            FromServer::NoRequestSegment { message } => Ok(Some(Err(message))),
+            FromServer::ReplySegment { place } => {
+                let (segment, layout) = open()?;
+                if !self.added_replies.put(place, ArenaReader::over(segment, layout)) {
+                    return Err(bad(format!("place {place} is taken")));
+                }
+                Ok(None)
+            }
+            other => Err(bad(format!("{other:?}"))),
+        }
+    }
+
+    /// The arena a reply lies in. If it is not known yet, the message that brings it is on the socket.
+    fn reply_arena(&self, place: u8) -> Result<&ArenaReader, Status> {
+        if let Some(arena) = self.replies().at(place) {
+            return Ok(arena);
+        }
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.replies().at(place).is_none() {
+            let installed = self.socket.try_receive().and_then(|received| match received {
+                // Sent before the reply was finished, so it would be here.
+                None => Err(shm_ring::Error::Corrupt { what: "reply's place", found: place.into(), at: 0 }),
+                Some(received) => self.install(&received).map(drop),
+            });
+            installed.map_err(|error| self.broken(&error.to_string()))?;
+        }
+        drop(reading);
+        self.replies().at(place).ok_or_else(|| self.broken("the place of a reply"))
+    }
+
+    /// Hands the reply to its reader and gives its memory back.
+    #[inline]
+    fn deliver(&self, call: &Call<'_>, header: ReplyHeader, reply: &mut dyn Decode) -> Result<(), Status> {
+        let len = header.len as usize;
+        let mut inline = Reply::new();
+        if header.place == 0 {
+            if len > inline.bytes().len() {
+                return Err(self.broken("the length of a reply"));
+            }
+            call.read(&mut inline.words[..len.div_ceil(8)]);
+            return self.read_reply(header, &inline.bytes()[..len], reply);
+        }
+        call.read(&mut inline.words[..1]);
+        let at = BlockRef::from_word(inline.words[0]);
+        let arena = self.reply_arena(header.place)?;
+        let _back = GiveBack { arena, at };
+        let bytes = arena.read(at, len).map_err(|error| self.broken(&error.to_string()))?;
+        self.read_reply(header, bytes, reply)
+    }
+
+    #[inline]
+    fn read_reply(&self, header: ReplyHeader, bytes: &[u8], reply: &mut dyn Decode) -> Result<(), Status> {
+        match read_tag(header.tag) {
+            Some((Code::Ok, _)) => reply.decode(bytes).map_err(|status| status.with_outcome(Outcome::Ran)),
+            Some((code, outcome)) => Err(Status::new(code, outcome, String::from_utf8_lossy(bytes))),
+            None => Err(self.broken("the tag of a reply")),
+        }
+    }
+
+    /// The peer broke the protocol: nothing more can be believed.
+    #[cold]
+    fn broken(&self, what: &str) -> Status {
+        self.end(false);
+        let text = format!("`{}` (process {}) broke the protocol: {what}", self.name, self.socket.peer().pid);
+        Status::new(Code::Internal, Outcome::MayHaveRun, text)
+    }
+
+    #[cold]
+    fn unavailable(&self, outcome: Outcome, what: &str) -> Status {
+        let text = format!("connection to `{}` (process {}) {what}", self.name, self.socket.peer().pid);
+        Status::new(Code::Unavailable, outcome, text)
+    }
+
+    /// What a caller is told whose call got no reply before the end.
+    #[cold]
+    fn unanswered(&self, position: u64) -> Status {
+        // ORDERING: Acquire, pairs with the Release in `end`.
+        let died = self.server_died.load(Ordering::Acquire);
+        // "Closed" is read before the own cell: whatever was taken before the server closed is seen as taken.
+        let takes_no_more = died || self.lane.server_has_closed();
+        let outcome = if takes_no_more && self.lane.requests.is_untaken(position) {
+            Outcome::NotRun
+        } else {
+            Outcome::MayHaveRun
+        };
+        self.unavailable(outcome, if died { "ended: the process died" } else { "ended" })
+    }
+
+    #[cold]
+    fn timed_out(&self, method: MethodIndex, started_ns: u64) -> Status {
+        let method = self.descriptor.method(method).map_or("?", |method| &method.name);
+        let waited = Duration::from_nanos(clock::now_ns().saturating_sub(started_ns));
+        let text = format!("no reply to `{method}` from `{}` after {waited:?}", self.name);
+        Status::new(Code::DeadlineExceeded, Outcome::MayHaveRun, text)
+    }
+}
+
+impl Transport for LocalConnection {
+    fn descriptor(&self) -> &ServiceDescriptor {
+        &self.descriptor
+    }
+
+    #[inline]
+    fn is_alive(&self) -> bool {
+        self.is_open()
+    }
+
+    fn call(
+        &self,
+        method: MethodIndex,
+        timeout: Option<Duration>,
+        request: &dyn Encode,
+        reply: &mut dyn Decode,
+        times: &mut CallTimes,
+    ) -> Result<(), Status> {
+        times.started_ns = clock::now_ns();
+        times.ended_ns = times.started_ns;
+        let until_ns = timeout.map(|timeout| {
+            // A deadline is never zero, the frame's word for "none".
+            times.started_ns.saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)).max(1)
+        });
+        let mut cell = Cell::new();
+        let not_run = |error: service_core::EncodeError| error.into_status(Outcome::NotRun);
+        let (payload, block) = match encode_small(request, cell.payload_mut()).map_err(not_run)? {
+            Encoded::Inline(len) => (Payload::Inline(len), None),
+            Encoded::Large(len) => {
+                let (place, block) = self.fill_block(request, len, until_ns)?;
+                (Payload::Block { place, at: block.at(), len: block.len() }, Some((place, block)))
+            }
+        };
+        let mut call = self.acquire(until_ns)?;
+        let claim = self.claim(until_ns)?;
+        let body = cell.seal(Meta { call: call.id(), deadline_ns: until_ns, method }, payload);
+        let position = claim.commit(KIND_CALL, (body.len() * 8) as u16, body);
+        call.published();
+        let rang = self.lane.announce();
+        self.lane.requests.prefetch_next();
+        let mut waited = call.wait(until_ns, &self.spin, || {
+            // The polling worker may be in a handler that takes long: then another one must be woken.
+            if rang == Rang::No && self.lane.requests.is_untaken(position) {
+                self.lane.ring();
+            }
+        });
+        if waited == Waited::TimedOut {
+            match call.abandon() {
+                Ok(abandoned) => {
+                    let block = block.map(|(place, block)| (place, block.keep()));
+                    self.given_up.add(abandoned, block);
+                    times.ended_ns = clock::now_ns();
+                    return Err(self.timed_out(method, times.started_ns));
+                }
+                Err((back, came_first)) => (call, waited) = (back, came_first),
+            }
+        }
+        times.ended_ns = clock::now_ns();
+        let result = match waited {
+            Waited::Done(header) => self.deliver(&call, header, reply),
+            Waited::Ended | Waited::TimedOut => Err(self.unanswered(position)),
+        };
+        drop(call);
+        self.waiting.tell();
+        result
+    }
+}
+
+/// Returns a reply's block even if its reader panics.
+struct GiveBack<'a> {
+    arena: &'a ArenaReader,
+    at: BlockRef,
+}
+
+impl Drop for GiveBack<'_> {
+    fn drop(&mut self) {
+        self.arena.give_back(self.at);
+    }
+}
+
+fn left(until_ns: Option<u64>) -> Duration {
+    until_ns.map_or(CONNECT, |until| Duration::from_nanos(until.saturating_sub(clock::kernel_ns())).min(CONNECT))
+}
+
+fn read_welcome(name: &str, received: &Received) -> Result<(u32, ServiceDescriptor), Status> {
+    match FromServer::read(&received.bytes) {
+        Ok(FromServer::Welcome { lane, descriptor }) => Ok((lane, descriptor)),
+        Ok(FromServer::Refused { code, message }) => {
+            let code = Code::from_u8(code).unwrap_or(Code::Unknown);
+            Err(Status::new(code, Outcome::NotRun, message))
+        }
+        Ok(other) => {
+            let text = format!("`{name}` answered the handshake with {other:?}");
+            Err(Status::new(Code::Internal, Outcome::NotRun, text))
+        }
+        Err(error) => {
+            let text = format!("`{name}` cannot be understood: {error}");
+            Err(Status::new(Code::FailedPrecondition, Outcome::NotRun, text))
+        }
+    }
+}
+
+fn open_lane(received: &Received, index: u32) -> Result<ClientLane, shm_ring::Error> {
+    let [lane, ready] = &received.fds[..] else {
+        let what = format!("{} descriptors instead of two", received.fds.len());
+        return Err(shm_ring::Error::BadMessage { during: "the handshake", what });
+    };
+    let (lane, layout) = Segment::open::<LaneLayout>(lane.as_fd())?;
+    let (ready, ready_layout) = Segment::open::<ReadyLayout>(ready.as_fd())?;
+    ClientLane::new(lane, layout, ReadySet::new(Arc::new(ready), ready_layout), index)
+}
+
+/// The socket's end: the connection is over, and perhaps the process.
+struct HangUp(Weak<LocalConnection>);
+
+impl Watched for HangUp {
+    fn on_event(&self, event: Event) -> Next {
+        let Some(connection) = self.0.upgrade() else { return Next::Stop };
+        let died = connection.socket.peer().is_dead();
+        // A server that said that it takes no more has nothing to add. Otherwise its death may be about to show, and
+        // callers are told more exactly a moment later.
+        let sure = died || event == Event::Expired || connection.lane.server_has_closed() || !connection.is_open();
+        if !sure {
+            return Next::ExpireAt(clock::kernel_ns().saturating_add(DEATH_NS));
+        }
+        connection.end(died);
+        Next::Stop
+    }
+}
+
+/// The process's end, by the kernel's word.
+struct Death(Weak<LocalConnection>);
+
+impl Watched for Death {
+    fn on_event(&self, _event: Event) -> Next {
+        if let Some(connection) = self.0.upgrade() {
+            connection.end(true);
+        }
+        Next::Stop
+    }
+}

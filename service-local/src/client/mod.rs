@@ -1,0 +1,7 @@
+//! The calling side: connections, and the cache of them.
+
+mod cache;
+mod connection;
+mod slots;
+
+pub(crate) use cache::Cache;

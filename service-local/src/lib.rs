@@ -1,0 +1,25 @@
+//! Calls between the processes of one host.
+//!
+//! A service instance listens on a Unix socket in the runtime directory; a client that connects gets a sealed segment
+//! of its own (a *lane*, see [`shm_ring::lane`]) and from then on calls without the kernel's help. The socket stays
+//! open as the connection's life.
+//!
+//! - [`LocalRuntime`]: where services are found; serves ([`LocalRuntime::serve`]) and connects (as a
+//!   [`service_core::Registry`]).
+//! - [`RunningService`]: an instance with its workers.
+//!
+//! Needs Linux 5.10 or newer. `SO_PEERPIDFD` and `MFD_NOEXEC_SEAL` are used where they are there; the environment
+//! variable `SWITCHBOARD_DISABLE` (`peerpidfd`, `noexec-seal`, comma-separated) forces the fall-backs.
+#![forbid(unsafe_code)]
+
+mod client;
+mod errors;
+mod frame;
+mod growth;
+mod handshake;
+mod names;
+mod runtime;
+mod server;
+
+pub use runtime::{LocalBuilder, LocalRuntime, NAMESPACE_VARIABLE, RUNTIME_DIR_VARIABLE};
+pub use server::{RunningService, Serve};

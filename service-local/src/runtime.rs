@@ -1,0 +1,158 @@
+//! Where services of this host are found, and by which settings.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use service_core::{Address, Code, Handler, InstanceInfo, Namespace, Outcome, Registry, Status, Transport};
+use shm_ring::rendezvous::{Connection, RuntimeDir};
+
+use crate::client::Cache;
+use crate::errors;
+use crate::names::{address_of, parse_socket_name};
+use crate::server::Serve;
+
+/// Names the runtime directory, in the environment.
+pub const RUNTIME_DIR_VARIABLE: &str = "SWITCHBOARD_RUNTIME_DIR";
+
+/// Names the namespace, in the environment.
+pub const NAMESPACE_VARIABLE: &str = "SWITCHBOARD_NAMESPACE";
+
+/// Settings of a [`LocalRuntime`]; what is not set comes from the environment, then from the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct LocalBuilder {
+    dir: Option<PathBuf>,
+    namespace: Option<Namespace>,
+    spin: Option<Duration>,
+}
+
+impl LocalBuilder {
+    /// The directory of the sockets. Default: `SWITCHBOARD_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/switchboard`, else
+    /// `switchboard-UID` in the temporary directory.
+    #[must_use]
+    pub fn runtime_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// The namespace of addresses that name none. Default: `SWITCHBOARD_NAMESPACE`, else `default`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the text is no name.
+    pub fn namespace(mut self, namespace: &str) -> Result<Self, Status> {
+        self.namespace = Some(namespace.parse()?);
+        Ok(self)
+    }
+
+    /// How long callers and workers poll before they sleep. Zero: not at all. Default: 50 µs, adapting; always zero
+    /// where the process may use one processor only.
+    #[must_use]
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.spin = Some(spin);
+        self
+    }
+
+    /// Opens the runtime: makes the directory if need be. Costs a few system calls.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if the directory cannot be used, and why; `InvalidArgument` for a bad namespace in the
+    /// environment.
+    pub fn open(self) -> Result<LocalRuntime, Status> {
+        let dir = self.dir.or_else(|| std::env::var_os(RUNTIME_DIR_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from));
+        let dir = dir.unwrap_or_else(RuntimeDir::default_path);
+        let namespace = match (self.namespace, std::env::var(NAMESPACE_VARIABLE)) {
+            (Some(namespace), _) => namespace,
+            (None, Ok(text)) if !text.is_empty() => text.parse()?,
+            (None, _) => Namespace::default(),
+        };
+        // Opened to find out now rather than at the first call.
+        RuntimeDir::open(&dir).map_err(|error| errors::not_run(&error))?;
+        let shared = Shared { dir, namespace, spin: self.spin, cache: Cache::default() };
+        Ok(LocalRuntime { shared: Arc::new(shared) })
+    }
+}
+
+struct Shared {
+    dir: PathBuf,
+    namespace: Namespace,
+    spin: Option<Duration>,
+    cache: Cache,
+}
+
+/// Serves and reaches services of this host. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct LocalRuntime {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for LocalRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalRuntime")
+            .field("dir", &self.shared.dir)
+            .field("namespace", &self.shared.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LocalRuntime {
+    /// Settings to begin with.
+    pub fn builder() -> LocalBuilder {
+        LocalBuilder::default()
+    }
+
+    /// Prepares to serve `handler` at an address; an address without instance is instance `1`.
+    pub fn serve(&self, address: Address, handler: Arc<dyn Handler>) -> Serve {
+        Serve::new(self.clone(), address, handler)
+    }
+
+    /// The directory in which namespaces are subdirectories.
+    pub fn runtime_dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    pub(crate) fn spin(&self) -> Option<Duration> {
+        self.shared.spin
+    }
+
+    pub(crate) fn namespace_of<'a>(&'a self, address: &'a Address) -> &'a Namespace {
+        address.namespace.as_ref().unwrap_or(&self.shared.namespace)
+    }
+
+    pub(crate) fn directory(&self, namespace: Option<&Namespace>) -> Result<Arc<RuntimeDir>, Status> {
+        let namespace = namespace.unwrap_or(&self.shared.namespace);
+        let path = self.shared.dir.join(namespace.as_str());
+        RuntimeDir::open(&path).map(Arc::new).map_err(|error| errors::not_run(&error))
+    }
+}
+
+/// How long an instance may take to accept a probe.
+const PROBE: Duration = Duration::from_millis(200);
+
+impl Registry for LocalRuntime {
+    fn connect(&self, address: &Address) -> Result<Arc<dyn Transport>, Status> {
+        let dir = self.directory(address.namespace.as_ref())?;
+        let connection = self.shared.cache.connect(&dir, address, self.shared.spin).map_err(|status| {
+            // The socket's name says less than the address.
+            if status.code() == Code::NotFound {
+                let text = format!("no live instance of `{address}` in {}", dir.path().display());
+                Status::new(Code::NotFound, Outcome::NotRun, text)
+            } else {
+                status
+            }
+        })?;
+        Ok(connection)
+    }
+
+    fn list(&self) -> Result<Vec<InstanceInfo>, Status> {
+        let dir = self.directory(None)?;
+        let names = dir.names().map_err(|error| errors::not_run(&error))?;
+        let live = names.iter().filter_map(|name| {
+            let (service, instance) = parse_socket_name(name)?;
+            // Whoever does not answer is not there.
+            let pid = Connection::connect(&dir, name, PROBE).ok()?.peer().pid;
+            Some(InstanceInfo { address: address_of(&self.shared.namespace, service, instance), pid })
+        });
+        Ok(live.collect())
+    }
+}

@@ -1,0 +1,241 @@
+//! Who comes in, and what becomes of them: accept, handshake, growth, the end. All on the watcher thread.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use service_core::{Caller, Code};
+use shm_ring::lane::ServerLane;
+use shm_ring::rendezvous::{Connection, Event, Listener, Next, Watch, Watched, own_uid, watch};
+use shm_ring::{Segment, clock};
+
+use super::Hub;
+use super::lane::Lane;
+use super::segments::grow_requests;
+use crate::handshake::{FromClient, FromServer};
+
+/// How long a client may take from connecting to its first message.
+const HELLO_NS: u64 = 5_000_000_000;
+
+/// The listening socket under watch.
+pub(super) struct Door {
+    pub(super) hub: Arc<Hub>,
+    pub(super) listener: Listener,
+}
+
+impl Watched for Door {
+    fn on_event(&self, _event: Event) -> Next {
+        loop {
+            match self.listener.accept() {
+                Ok(Some(connection)) => {
+                    if let Err(error) = Visitor::admit(&self.hub, connection) {
+                        tracing::warn!(service = self.hub.instance, %error, "connection refused");
+                    }
+                }
+                Ok(None) => return Next::Keep,
+                Err(error) => {
+                    // One visitor's failure, or too few descriptors: the queue is looked at again when it has news.
+                    tracing::warn!(service = self.hub.instance, %error, "accept failed");
+                    return Next::Keep;
+                }
+            }
+        }
+    }
+}
+
+/// The watches of all connections. Dropping one ends its visitor.
+#[derive(Debug, Default)]
+pub(super) struct Visitors {
+    watches: Mutex<(u64, HashMap<u64, Vec<Watch>>)>,
+}
+
+impl Visitors {
+    fn watches(&self) -> MutexGuard<'_, (u64, HashMap<u64, Vec<Watch>>)> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn new_id(&self) -> u64 {
+        let mut watches = self.watches();
+        watches.0 += 1;
+        watches.0
+    }
+
+    fn add(&self, id: u64, watch: Watch) {
+        self.watches().1.entry(id).or_default().push(watch);
+    }
+
+    fn remove(&self, id: u64) {
+        let gone = self.watches().1.remove(&id);
+        // Dropped outside the lock: a watch's end may drop the visitor, who may come here.
+        drop(gone);
+    }
+
+    pub(super) fn clear(&self) {
+        let gone = std::mem::take(&mut self.watches().1);
+        drop(gone);
+    }
+}
+
+enum State {
+    /// Connected, nothing said yet.
+    Silent(Connection),
+    Calling(Arc<Lane>),
+    Gone,
+}
+
+/// One connection.
+struct Visitor {
+    id: u64,
+    hub: Arc<Hub>,
+    state: Mutex<State>,
+}
+
+impl Visitor {
+    fn admit(hub: &Arc<Hub>, connection: Connection) -> Result<(), shm_ring::Error> {
+        let (fd, pidfd) = (connection.fd(), Arc::new(connection.peer().pidfd()?));
+        let id = hub.visitors.new_id();
+        let state = Mutex::new(State::Silent(connection));
+        let visitor = Arc::new(Self { id, hub: Arc::clone(hub), state });
+        let until = clock::kernel_ns().saturating_add(HELLO_NS);
+        hub.visitors.add(id, watch(fd, true, Some(until), Arc::clone(&visitor) as Arc<dyn Watched>)?);
+        hub.visitors.add(id, watch(pidfd, true, None, Arc::new(Death(visitor)))?);
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self) -> Next {
+        let state = std::mem::replace(&mut *self.state(), State::Gone);
+        if let State::Calling(lane) = state {
+            lane.leave();
+            // A worker drains the lane and retires it.
+            self.hub.ready.ring(lane.index);
+        }
+        self.hub.visitors.remove(self.id);
+        Next::Stop
+    }
+
+    fn read(&self) -> Next {
+        let mut state = self.state();
+        let received = match &*state {
+            State::Silent(connection) => connection.try_receive(),
+            State::Calling(lane) => lane.connection.try_receive(),
+            State::Gone => return Next::Stop,
+        };
+        let message = match received {
+            Ok(None) => return Next::Keep,
+            Ok(Some(received)) => FromClient::read(&received.bytes).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match (std::mem::replace(&mut *state, State::Gone), message) {
+            (State::Silent(connection), Ok(FromClient::Hello { instance })) => {
+                if let Some(lane) = self.hub.welcome(connection, &instance) {
+                    *state = State::Calling(lane);
+                    return Next::Keep;
+                }
+            }
+            (State::Silent(connection), Ok(other)) => {
+                refuse(&connection, Code::FailedPrecondition, format!("{other:?} before Hello"));
+            }
+            (State::Silent(connection), Err(error)) => refuse(&connection, Code::FailedPrecondition, error),
+            (State::Calling(lane), Ok(FromClient::Grow { len })) => {
+                let grown = grow_requests(&lane, len);
+                *state = State::Calling(lane);
+                if grown.is_ok() {
+                    return Next::Keep;
+                }
+            }
+            // Nonsense, or the end of the stream: the lane's requests are still served.
+            (State::Calling(lane), _) => *state = State::Calling(lane),
+            (State::Gone, _) => {}
+        }
+        drop(state);
+        self.leave()
+    }
+}
+
+impl Watched for Visitor {
+    fn on_event(&self, event: Event) -> Next {
+        match event {
+            Event::Readable => self.read(),
+            Event::Ended => self.leave(),
+            Event::Expired if matches!(*self.state(), State::Calling(_)) => Next::Keep,
+            Event::Expired => self.leave(),
+        }
+    }
+}
+
+/// Watches the visitor's process: its socket may outlive it in a child.
+struct Death(Arc<Visitor>);
+
+impl Watched for Death {
+    fn on_event(&self, _event: Event) -> Next {
+        self.0.leave()
+    }
+}
+
+fn refuse(connection: &Connection, code: Code, message: String) {
+    // If it cannot be told it sees the hang-up.
+    let _ = connection.send(&FromServer::Refused { code: code.as_u8(), message }.to_bytes(), &[]);
+}
+
+impl Hub {
+    /// Gives a client its lane, or refuses it.
+    fn welcome(&self, connection: Connection, instance: &str) -> Option<Arc<Lane>> {
+        let peer = connection.peer();
+        let caller = Caller { uid: peer.uid, gid: peer.gid, pid: peer.pid };
+        if peer.uid != own_uid() {
+            let text = format!("`{}` serves user {} only, not user {}", self.instance, own_uid(), peer.uid);
+            refuse(&connection, Code::PermissionDenied, text);
+            return None;
+        }
+        if instance != self.instance {
+            refuse(&connection, Code::NotFound, format!("here is `{}`, not `{instance}`", self.instance));
+            return None;
+        }
+        let mut connection = Some(connection);
+        let made = self.lanes.insert(|index| {
+            if self.is_stopping() {
+                return Err((Code::Unavailable, format!("`{}` is stopping", self.instance)));
+            }
+            let connection_now = connection.take().ok_or((Code::Internal, String::new()))?;
+            self.make_lane(index, caller, connection_now).map_err(|(back, error)| {
+                connection = Some(back);
+                (Code::ResourceExhausted, error.to_string())
+            })
+        });
+        let (code, message) = match made {
+            Some(Ok(lane)) => return Some(lane),
+            Some(Err(refusal)) => refusal,
+            None => {
+                let text = format!("`{}` has {} connections, its limit", self.instance, self.lanes.count());
+                (Code::ResourceExhausted, text)
+            }
+        };
+        if let Some(connection) = connection {
+            refuse(&connection, code, message);
+        }
+        None
+    }
+
+    fn make_lane(
+        &self,
+        index: u32,
+        caller: Caller,
+        connection: Connection,
+    ) -> Result<Lane, (Connection, shm_ring::Error)> {
+        let make = || {
+            let (segment, fd) = Segment::memfd("switchboard-lane", &self.lane_layout, self.epoch)?;
+            let descriptor = self.handler.descriptor().clone();
+            let welcome = FromServer::Welcome { lane: index, descriptor };
+            connection.send(&welcome.to_bytes(), &[fd.as_fd(), self.ready_fd.as_fd()])?;
+            Ok(ServerLane::new(segment, self.lane_layout))
+        };
+        match make() {
+            Ok(shared) => Ok(Lane::new(index, shared, caller, connection)),
+            Err(error) => Err((connection, error)),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! One client's lane as the server holds it, and the table of all of them.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+
+use service_core::Caller;
+use shm_ring::arena::{ArenaOwner, ArenaReader};
+use shm_ring::lane::ServerLane;
+use shm_ring::mpsc::Consumer;
+use shm_ring::rendezvous::Connection;
+
+use crate::frame::{Cell, KIND_CALL};
+use crate::growth::{Added, Owners, Readers};
+
+/// What a look at a lane gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Take {
+    Frame,
+    Nothing,
+    /// Another worker is just taking.
+    Busy,
+    /// The client wrote what it must not.
+    Corrupt,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The lane's bit in the ready set.
+    pub(super) index: u32,
+    pub(super) shared: ServerLane,
+    pub(super) caller: Caller,
+    pub(super) connection: Connection,
+    pub(super) added_requests: Added<ArenaReader>,
+    pub(super) added_replies: Added<ArenaOwner>,
+    /// Held while one frame is taken, never longer.
+    consumer: Mutex<Consumer>,
+    /// The client is gone: what it committed is still served, then the lane is retired.
+    leaving: AtomicBool,
+    /// The client wrote what it must not: nothing of it is served any more.
+    broken: AtomicBool,
+    /// Out of the table.
+    retired: AtomicBool,
+}
+
+impl Lane {
+    pub(super) fn new(
+        index: u32,
+        (shared, consumer): (ServerLane, Consumer),
+        caller: Caller,
+        connection: Connection,
+    ) -> Self {
+        Self {
+            index,
+            shared,
+            caller,
+            connection,
+            added_requests: Added::new(),
+            added_replies: Added::new(),
+            consumer: Mutex::new(consumer),
+            leaving: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    fn consumer(&self) -> MutexGuard<'_, Consumer> {
+        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the frame at the head. For the polling worker: if another worker holds the lane, it will look again.
+    #[inline]
+    pub(super) fn try_take(&self, cell: &mut Cell) -> Take {
+        match self.consumer.try_lock() {
+            Ok(mut consumer) => read(consumer.try_take(&mut cell.body)),
+            Err(TryLockError::WouldBlock) => Take::Busy,
+            Err(TryLockError::Poisoned(poisoned)) => read(poisoned.into_inner().try_take(&mut cell.body)),
+        }
+    }
+
+    /// Takes the first frame anywhere in the lane, past held claims. A busy lock is waited for: it is not "empty".
+    pub(super) fn scan(&self, cell: &mut Cell) -> Take {
+        read(self.consumer().scan(&mut cell.body))
+    }
+
+    /// Whether a frame waits anywhere in the lane.
+    pub(super) fn has_work(&self) -> bool {
+        self.consumer().has_committed()
+    }
+
+    pub(super) fn requests(&self) -> Readers<'_> {
+        Readers { own: &self.shared.request_blocks, added: &self.added_requests }
+    }
+
+    pub(super) fn replies(&self) -> Owners<'_> {
+        Owners { own: &self.shared.reply_blocks, added: &self.added_replies }
+    }
+
+    pub(super) fn leave(&self) {
+        // ORDERING: Release, pairs with the Acquire in `is_leaving`: who sees it finds all that the client committed.
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        // ORDERING: Acquire, pairs with the Release in `leave`.
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Ends the connection of a client that broke the protocol; nothing more of it is served.
+    #[cold]
+    pub(super) fn throw_out(&self) {
+        if !self.broken.swap(true, Ordering::Relaxed) {
+            tracing::warn!(pid = self.caller.pid, uid = self.caller.uid, "client broke the protocol: connection ended");
+        }
+        self.leave();
+        self.connection.hang_up();
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+}
+
+fn read(taken: Result<Option<shm_ring::mpsc::Taken>, shm_ring::Error>) -> Take {
+    match taken {
+        Ok(None) => Take::Nothing,
+        Ok(Some(taken)) if taken.kind == KIND_CALL => Take::Frame,
+        Ok(Some(_)) | Err(_) => Take::Corrupt,
+    }
+}
+
+/// All lanes of a service, by their bit in the ready set. Looked up when a cold lane announces itself; hot lanes are
+/// held by the polling worker.
+#[derive(Debug)]
+pub(super) struct LaneTable {
+    lanes: RwLock<Vec<Option<Arc<Lane>>>>,
+    /// One more than the highest bit ever used.
+    used: AtomicU32,
+    limit: u32,
+}
+
+impl LaneTable {
+    pub(super) fn new(limit: u32) -> Self {
+        Self { lanes: RwLock::default(), used: AtomicU32::new(0), limit }
+    }
+
+    /// Bits below this may be set.
+    pub(super) fn used(&self) -> u32 {
+        // ORDERING: Relaxed: a lane's bit is set by a client that was welcomed after this grew, or found at the next
+        // look.
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<Arc<Lane>> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(index as usize)?.clone()
+    }
+
+    /// Finds a free bit, makes the lane for it, and keeps it. `None` if all are in use.
+    pub(super) fn insert<E>(&self, make: impl FnOnce(u32) -> Result<Lane, E>) -> Option<Result<Arc<Lane>, E>> {
+        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+        let index = lanes.iter().position(Option::is_none).unwrap_or(lanes.len());
+        if index >= self.limit as usize {
+            return None;
+        }
+        let lane = match make(index as u32) {
+            Ok(lane) => Arc::new(lane),
+            Err(error) => return Some(Err(error)),
+        };
+        if index == lanes.len() {
+            lanes.push(None);
+        }
+        lanes[index] = Some(Arc::clone(&lane));
+        self.used.fetch_max(index as u32 + 1, Ordering::Relaxed);
+        Some(Ok(lane))
+    }
+
+    /// Takes a lane out. Its memory goes when the last worker lets go of it.
+    pub(super) fn retire(&self, lane: &Lane) {
+        if !lane.retired.swap(true, Ordering::Relaxed) {
+            let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+            lanes[lane.index as usize] = None;
+        }
+    }
+
+    /// Takes all lanes out.
+    pub(super) fn take_all(&self) -> Vec<Arc<Lane>> {
+        let lanes = std::mem::take(&mut *self.lanes.write().unwrap_or_else(PoisonError::into_inner));
+        lanes.into_iter().flatten().inspect(|lane| lane.retired.store(true, Ordering::Relaxed)).collect()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).iter().flatten().count()
+    }
+}

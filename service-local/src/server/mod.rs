@@ -1,0 +1,278 @@
+//! One instance of a service: its workers, its lanes, its door.
+
+mod dispatch;
+mod door;
+mod lane;
+mod segments;
+mod worker;
+
+pub(crate) use dispatch::BlockSink;
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use service_core::{Address, Code, Handler, Outcome, ServiceStats, Status};
+use shm_ring::Segment;
+use shm_ring::arena::{ArenaLayout, Class};
+use shm_ring::lane::LaneLayout;
+use shm_ring::ready::{ReadyLayout, ReadySet};
+use shm_ring::rendezvous::{Listener, RuntimeDir, Watch};
+use shm_ring::wait::SpinBudget;
+
+use self::door::{Door, Visitors};
+use self::lane::LaneTable;
+use self::worker::{MethodCost, Poller};
+use crate::errors;
+use crate::names::{address_of, socket_name};
+use crate::runtime::LocalRuntime;
+
+/// Calls in flight of one connection.
+const CALLS: u32 = 128;
+
+/// Sizes and numbers of blocks in a lane's own arenas: together with cells and slots, a connection begins with less
+/// than 96 KiB. Larger payloads get segments of their own.
+const BLOCKS: [Class; 3] =
+    [Class { block: 1 << 10, count: 4 }, Class { block: 4 << 10, count: 2 }, Class { block: 16 << 10, count: 1 }];
+
+const MAX_CONNECTIONS: u32 = 1024;
+
+/// Sets a service up; made by [`LocalRuntime::serve`].
+#[must_use = "nothing is served until it is started"]
+pub struct Serve {
+    runtime: LocalRuntime,
+    address: Address,
+    handler: Arc<dyn Handler>,
+    workers: usize,
+    max_connections: u32,
+}
+
+impl fmt::Debug for Serve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("address", &self.address)
+            .field("workers", &self.workers)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Serve {
+    pub(crate) fn new(runtime: LocalRuntime, address: Address, handler: Arc<dyn Handler>) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { runtime, address, handler, workers, max_connections: MAX_CONNECTIONS }
+    }
+
+    /// Worker threads, 1 to 1,024; default: one per processor. So many handlers run at once.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.clamp(1, 1024);
+        self
+    }
+
+    /// Most connections at once, 1 to 16,384; default 1,024. One more is refused with `ResourceExhausted`.
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = connections.clamp(1, shm_ring::ready::MAX_LANES);
+        self
+    }
+
+    /// Starts the workers, then opens the door: from here on the name can be called.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if a live process serves this instance; `FailedPrecondition` if the runtime directory cannot
+    /// be used; `ResourceExhausted` if memory, descriptors or threads ran out.
+    pub fn start(self) -> Result<RunningService, Status> {
+        let Self { runtime, address, handler, workers, max_connections } = self;
+        let instance = address.instance.clone().unwrap_or_default();
+        let dir = runtime.directory(address.namespace.as_ref())?;
+        let name = socket_name(&address.service, &instance);
+        let hub = Arc::new(Hub::new(&runtime, name, handler, workers, max_connections)?);
+        // From here on a failure drops `running`, which stops what was started.
+        let mut running = RunningService {
+            address: address_of(runtime.namespace_of(&address), address.service.clone(), instance),
+            door: None,
+            hub: Arc::clone(&hub),
+            threads: Vec::with_capacity(workers),
+        };
+        for index in 0..workers {
+            running.threads.push(spawn_worker(&hub, index)?);
+        }
+        running.door = Some(open_door(hub, dir)?);
+        tracing::info!(service = %running.address, workers, "serving");
+        Ok(running)
+    }
+}
+
+fn spawn_worker(hub: &Arc<Hub>, index: usize) -> Result<JoinHandle<()>, Status> {
+    let name = format!("{}-{index}", hub.instance);
+    let worker = Arc::clone(hub);
+    worker.running.fetch_add(1, Ordering::Relaxed);
+    let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        worker.work();
+        worker.one_less();
+    });
+    spawned.map_err(|error| {
+        hub.running.fetch_sub(1, Ordering::Relaxed);
+        Status::new(Code::ResourceExhausted, Outcome::NotRun, format!("no thread for worker {index}: {error}"))
+    })
+}
+
+fn open_door(hub: Arc<Hub>, dir: Arc<RuntimeDir>) -> Result<Watch, Status> {
+    let name = hub.instance.clone();
+    let open = || {
+        let listener = Listener::bind(dir, &name)?;
+        let fd = listener.fd();
+        shm_ring::rendezvous::watch(fd, true, None, Arc::new(Door { hub, listener }))
+    };
+    open().map_err(|error| errors::not_run(&error))
+}
+
+/// A service that can be called. Dropped, it stops.
+pub struct RunningService {
+    address: Address,
+    door: Option<Watch>,
+    hub: Arc<Hub>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for RunningService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningService").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl RunningService {
+    /// The full address.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Counts, errors and latencies per method, as the service sees them.
+    pub fn stats(&self) -> &ServiceStats {
+        &self.hub.stats
+    }
+
+    /// Connections at this moment.
+    pub fn connections(&self) -> usize {
+        self.hub.lanes.count()
+    }
+
+    /// Stops: no new connections, no further requests taken; waits for the handlers that run. Callers whose requests
+    /// were not taken are told `Unavailable`, not run.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for RunningService {
+    fn drop(&mut self) {
+        self.door = None;
+        self.hub.stop();
+        let me = std::thread::current().id();
+        for thread in self.threads.drain(..) {
+            // A handler may be what stops its own service; it cannot wait for itself.
+            if thread.thread().id() != me {
+                // A worker does not panic: handlers are caught.
+                let _ = thread.join();
+            }
+        }
+        self.hub.visitors.clear();
+    }
+}
+
+/// What workers, door and connections of one instance share.
+struct Hub {
+    /// `service@instance`.
+    instance: String,
+    handler: Arc<dyn Handler>,
+    stats: ServiceStats,
+    costs: Box<[MethodCost]>,
+    ready: ReadySet,
+    /// Sent to each client, so that it can ring.
+    ready_fd: OwnedFd,
+    lanes: LaneTable,
+    lane_layout: LaneLayout,
+    epoch: u64,
+    /// Whoever holds it polls.
+    role: Mutex<Poller>,
+    /// Workers that may be asleep.
+    idle: AtomicU32,
+    workers: usize,
+    running: AtomicU32,
+    stopping: AtomicBool,
+    spin: SpinBudget,
+    visitors: Visitors,
+}
+
+impl Hub {
+    fn new(
+        runtime: &LocalRuntime,
+        instance: String,
+        handler: Arc<dyn Handler>,
+        workers: usize,
+        max_connections: u32,
+    ) -> Result<Self, Status> {
+        let epoch = epoch();
+        let layout = ReadyLayout::new(max_connections);
+        let make = || {
+            let (segment, ready_fd) = Segment::memfd("switchboard-ready", &layout, epoch)?;
+            let arena = ArenaLayout::new(BLOCKS)?;
+            Ok((ReadySet::new(Arc::new(segment), layout), ready_fd, LaneLayout::new(CALLS, arena, arena)?))
+        };
+        let (ready, ready_fd, lane_layout) = make().map_err(|error| errors::not_run(&error))?;
+        Ok(Self {
+            instance,
+            stats: ServiceStats::new(handler.descriptor()),
+            costs: handler.descriptor().methods.iter().map(|_| MethodCost::new()).collect(),
+            handler,
+            ready,
+            ready_fd,
+            lanes: LaneTable::new(max_connections),
+            lane_layout,
+            epoch,
+            role: Mutex::default(),
+            idle: AtomicU32::new(0),
+            workers,
+            running: AtomicU32::new(0),
+            stopping: AtomicBool::new(false),
+            spin: SpinBudget::new(runtime.spin()),
+            visitors: Visitors::default(),
+        })
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // The ring is a read-modify-write with Release: a worker that reads the new count sees the flag.
+        self.ready.ring_all();
+        if self.running.load(Ordering::Acquire) == 0 {
+            self.close_lanes();
+        }
+    }
+
+    /// By each worker as the last thing it does.
+    fn one_less(&self) {
+        // ORDERING: AcqRel: the last worker sees all takes of the others before it says that there are no more.
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.close_lanes();
+        }
+    }
+
+    /// Says on every lane that nothing more is taken. No lane is added after the stop (see [`Door`]).
+    fn close_lanes(&self) {
+        for lane in self.lanes.take_all() {
+            lane.shared.close();
+        }
+    }
+}
+
+/// Tells one life of an instance from the next.
+fn epoch() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    (now.as_nanos() as u64) ^ u64::from(std::process::id()).rotate_left(48)
+}

@@ -1,0 +1,53 @@
+//! How a lane gets further segments for large payloads.
+
+use std::os::fd::AsFd;
+
+use service_core::{Code, Outcome, Status};
+use shm_ring::Segment;
+use shm_ring::arena::{ArenaOwner, ArenaReader, Block};
+
+use super::lane::Lane;
+use crate::errors;
+use crate::growth::MAX_BYTES;
+use crate::handshake::FromServer;
+
+/// A block for a reply of `len` bytes in a new segment. Some system calls; for the first replies of their size.
+#[cold]
+pub(super) fn grow_replies(lane: &Lane, len: usize) -> Result<(u8, Block<'_>), Status> {
+    let added = lane.added_replies.add(len, |place, layout| {
+        let (segment, fd) = Segment::memfd("switchboard-replies", &layout, 0)?;
+        lane.connection.send(&FromServer::ReplySegment { place }.to_bytes(), &[fd.as_fd()])?;
+        Ok(ArenaOwner::over(segment, layout))
+    });
+    match added {
+        Some(Ok(_)) => lane.replies().allocate(len).ok_or_else(|| no_room(len, "all blocks are in use")),
+        Some(Err(error)) => Err(errors::not_run(&error).with_outcome(Outcome::Ran)),
+        None => Err(no_room(len, "the connection's limit is reached")),
+    }
+}
+
+fn no_room(len: usize, why: &str) -> Status {
+    let text = format!("no room for a reply of {len} bytes: {why} ({MAX_BYTES} bytes a connection)");
+    Status::new(Code::ResourceExhausted, Outcome::Ran, text)
+}
+
+/// Answers a client that needs a block of `len` bytes for a request.
+///
+/// # Errors
+/// What prevented the answer; the connection is of no more use.
+pub(super) fn grow_requests(lane: &Lane, len: u64) -> Result<(), shm_ring::Error> {
+    let added = usize::try_from(len).ok().and_then(|len| {
+        lane.added_requests.add(len, |place, layout| {
+            let (segment, fd) = Segment::memfd("switchboard-requests", &layout, 0)?;
+            lane.connection.send(&FromServer::RequestSegment { place }.to_bytes(), &[fd.as_fd()])?;
+            Ok(ArenaReader::over(segment, layout))
+        })
+    });
+    let message = match added {
+        Some(Ok(_)) => return Ok(()),
+        Some(Err(error @ shm_ring::Error::ResourceExhausted { .. })) => error.to_string(),
+        Some(Err(error)) => return Err(error),
+        None => format!("{len} bytes for requests exceed the limit of {MAX_BYTES} bytes a connection"),
+    };
+    lane.connection.send(&FromServer::NoRequestSegment { message }.to_bytes(), &[])
+}

@@ -1,0 +1,119 @@
+//! The one object that a program makes: where its services are found.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use service_core::{Address, Connector, Handler, InstanceInfo, Registry, Status};
+use service_local::{LocalBuilder, LocalRuntime, RunningService};
+
+/// Serves services and reaches them by name. Cheap to clone; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Switchboard {
+    local: LocalRuntime,
+}
+
+impl Switchboard {
+    /// By the environment: `SWITCHBOARD_RUNTIME_DIR` and `SWITCHBOARD_NAMESPACE`, else the defaults of
+    /// [`Builder`].
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn from_env() -> Result<Self, Status> {
+        Self::builder().open()
+    }
+
+    /// Settings to begin with.
+    pub fn builder() -> Builder {
+        Builder { local: LocalRuntime::builder() }
+    }
+
+    /// Prepares to serve at an address, `domain.service[@instance]`; without an instance it is instance `1`.
+    pub fn serve(&self, address: &str, handler: impl Handler) -> Serve {
+        let address = Address::parse(address).map_err(Status::from);
+        Serve { inner: address.map(|address| self.local.serve(address, Arc::new(handler))) }
+    }
+
+    /// The live instances of the namespace. Asks each: some tens of microseconds an instance.
+    ///
+    /// # Errors
+    /// A [`Status`] if the runtime directory cannot be read.
+    pub fn list(&self) -> Result<Vec<InstanceInfo>, Status> {
+        self.local.list()
+    }
+}
+
+impl Connector for Switchboard {
+    fn registry(&self) -> Arc<dyn Registry> {
+        Arc::new(self.local.clone())
+    }
+}
+
+/// Settings of a [`Switchboard`].
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens until it is opened"]
+pub struct Builder {
+    local: LocalBuilder,
+}
+
+impl Builder {
+    /// The directory of the sockets; made if it is not there, and refused if it is another user's.
+    ///
+    /// Default: `SWITCHBOARD_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/switchboard`, else `switchboard-UID` in the
+    /// temporary directory.
+    pub fn runtime_dir(self, dir: impl Into<PathBuf>) -> Self {
+        Self { local: self.local.runtime_dir(dir) }
+    }
+
+    /// The namespace of addresses that name none. Default: `SWITCHBOARD_NAMESPACE`, else `default`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the text is no name.
+    pub fn namespace(self, namespace: &str) -> Result<Self, Status> {
+        Ok(Self { local: self.local.namespace(namespace)? })
+    }
+
+    /// How long callers and workers poll before they sleep. Zero: not at all. Default: 50 µs, adapting; always zero
+    /// where the process may use one processor only.
+    pub fn spin(self, spin: Duration) -> Self {
+        Self { local: self.local.spin(spin) }
+    }
+
+    /// Opens the switchboard: makes the directory if need be. Costs a few system calls.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if the directory cannot be used, and why; `InvalidArgument` for a bad namespace in the
+    /// environment.
+    pub fn open(self) -> Result<Switchboard, Status> {
+        Ok(Switchboard { local: self.local.open()? })
+    }
+}
+
+/// Sets a service up; made by [`Switchboard::serve`].
+#[derive(Debug)]
+#[must_use = "nothing is served until it is started"]
+pub struct Serve {
+    inner: Result<service_local::Serve, Status>,
+}
+
+impl Serve {
+    /// Worker threads, 1 to 1,024; default: one per processor. So many handlers run at once.
+    pub fn workers(self, workers: usize) -> Self {
+        Self { inner: self.inner.map(|serve| serve.workers(workers)) }
+    }
+
+    /// Most connections at once, 1 to 16,384; default 1,024. One more is refused with `ResourceExhausted`.
+    pub fn max_connections(self, connections: u32) -> Self {
+        Self { inner: self.inner.map(|serve| serve.max_connections(connections)) }
+    }
+
+    /// Starts the workers, then opens the door: from here on the name can be called.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the address is no address; `AlreadyExists` if a live process serves this instance;
+    /// `FailedPrecondition` if the runtime directory cannot be used; `ResourceExhausted` if memory, descriptors or
+    /// threads ran out.
+    pub fn start(self) -> Result<RunningService, Status> {
+        self.inner?.start()
+    }
+}

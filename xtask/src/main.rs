@@ -1,0 +1,53 @@
+//! The project's own commands: `cargo xtask test` and `cargo xtask bench`.
+//!
+//! `test` is what the build server runs and what a person runs before handing work over; it needs Rust and nothing else.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod arrows;
+mod bench;
+mod deny;
+mod loom;
+mod readme;
+mod shell;
+mod source;
+mod suite;
+mod test;
+mod weaken;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all suites and print one line for each at the end.
+    Test {
+        /// Run only these suites.
+        #[arg(value_name = "SUITE")]
+        only: Vec<String>,
+    },
+    /// Measure against the machine's limits and rivals; the arguments are those of `switchboard-bench`.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Handed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = weaken::run_as_compiler() {
+        return code;
+    }
+    match Arguments::parse().command {
+        Command::Test { only } => test::run(&only),
+        Command::Bench { arguments } => bench::run(&arguments),
+    }
+}
