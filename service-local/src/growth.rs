@@ -55,12 +55,13 @@ impl<T> Added<T> {
     }
 
     /// Makes room for one more arena of a block of `len` bytes: `make` is told its place and layout and does the
-    /// rest, under the lock. `None` if `len` is over the limit or the limit is reached.
-    pub(crate) fn add<E>(
+    /// rest, under the lock. The arena can be used as soon as this returns, with what `make` gave beside it. `None`
+    /// if `len` is over the limit or the limit is reached.
+    pub(crate) fn add<E, X>(
         &self,
         len: usize,
-        make: impl FnOnce(u8, ArenaLayout) -> Result<T, E>,
-    ) -> Option<Result<u8, E>> {
+        make: impl FnOnce(u8, ArenaLayout) -> Result<(T, X), E>,
+    ) -> Option<Result<(u8, X), E>> {
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let (layout, size) = layout_for(len)?;
         let index = self.arenas.iter().position(|arena| arena.get().is_none())?;
@@ -68,11 +69,11 @@ impl<T> Added<T> {
             return None;
         }
         let place = FIRST + index as u8;
-        Some(make(place, layout).map(|arena| {
+        Some(make(place, layout).map(|(arena, beside)| {
             *bytes += size;
             // Additions are one at a time, and this place was free.
             let _ = self.arenas[index].set(arena);
-            place
+            (place, beside)
         }))
     }
 }
@@ -134,9 +135,9 @@ mod tests {
     #[test]
     fn additions_stop_at_the_limit_of_bytes() {
         let added = Added::new();
-        assert_eq!(added.add(MAX_BYTES / 2, |place, _| Ok::<_, ()>(place)), Some(Ok(2)));
-        assert_eq!(added.add(MAX_BYTES / 2, |place, _| Ok::<_, ()>(place)), Some(Ok(3)));
-        assert_eq!(added.add(1, |place, _| Ok::<_, ()>(place)), None);
+        assert_eq!(added.add(MAX_BYTES / 2, |place, _| Ok::<_, ()>((place, ()))), Some(Ok((2, ()))));
+        assert_eq!(added.add(MAX_BYTES / 2, |place, _| Ok::<_, ()>((place, ()))), Some(Ok((3, ()))));
+        assert_eq!(added.add(1, |place, _| Ok::<_, ()>((place, ()))), None);
         assert_eq!(added.get(3), Some(&3));
         assert_eq!(added.get(4), None);
     }

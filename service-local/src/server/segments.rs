@@ -16,8 +16,9 @@ use crate::handshake::FromServer;
 pub(super) fn grow_replies(lane: &Lane, len: usize) -> Result<(u8, Block<'_>), Status> {
     let added = lane.added_replies.add(len, |place, layout| {
         let (segment, fd) = Segment::memfd("switchboard-replies", &layout, 0)?;
+        // Told first, usable afterwards: no reply may lie in a segment that is not on its way.
         lane.connection.send(&FromServer::ReplySegment { place }.to_bytes(), &[fd.as_fd()])?;
-        Ok(ArenaOwner::over(segment, layout))
+        Ok((ArenaOwner::over(segment, layout), ()))
     });
     match added {
         Some(Ok(_)) => lane.replies().allocate(len).ok_or_else(|| no_room(len, "all blocks are in use")),
@@ -39,12 +40,14 @@ pub(super) fn grow_requests(lane: &Lane, len: u64) -> Result<(), shm_ring::Error
     let added = usize::try_from(len).ok().and_then(|len| {
         lane.added_requests.add(len, |place, layout| {
             let (segment, fd) = Segment::memfd("switchboard-requests", &layout, 0)?;
-            lane.connection.send(&FromServer::RequestSegment { place }.to_bytes(), &[fd.as_fd()])?;
-            Ok(ArenaReader::over(segment, layout))
+            Ok((ArenaReader::over(segment, layout), fd))
         })
     });
     let message = match added {
-        Some(Ok(_)) => return Ok(()),
+        // Usable first, told afterwards: the client's next request may lie in it.
+        Some(Ok((place, fd))) => {
+            return lane.connection.send(&FromServer::RequestSegment { place }.to_bytes(), &[fd.as_fd()]);
+        }
         Some(Err(error @ shm_ring::Error::ResourceExhausted { .. })) => error.to_string(),
         Some(Err(error)) => return Err(error),
         None => format!("{len} bytes for requests exceed the limit of {MAX_BYTES} bytes a connection"),
