@@ -127,7 +127,7 @@ impl ArenaLayout {
 
 /// A segment of its own that holds one arena and nothing else: how a lane grows.
 impl Layout for ArenaLayout {
-    const KIND: u64 = 0x6172_656e_61; // "arena"
+    const KIND: u64 = 0x0061_7265_6e61; // "arena"
 
     fn params(&self) -> [u64; 8] {
         let [a, b, c] = self.to_words();

@@ -100,6 +100,7 @@ pub enum Error {
     },
 }
 
+#[cfg(not(loom))]
 impl Error {
     pub(crate) fn system(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
         move |errno| Self::System {

@@ -29,6 +29,8 @@ mod fallback;
 pub mod floor;
 mod futex;
 pub mod lane;
+#[cfg(loom)]
+pub mod model;
 pub mod mpsc;
 mod peer;
 mod raw;

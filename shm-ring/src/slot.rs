@@ -238,9 +238,12 @@ impl ClientSlots {
     pub fn end(&self) {
         // ORDERING: Relaxed store, ordered before the exchanges by the fence.
         self.ended.store(true, Ordering::Relaxed);
-        // ORDERING: SeqCst fence between `ended` and the look at the slots, pairs with the fence in `park` between
-        // PARKED and the look at `ended`: a caller that we do not see parked sees that we came.
-        fence(Ordering::SeqCst);
+        if cfg!(not(weaken = "end_without_fence")) {
+            // ORDERING: SeqCst fence between `ended` and the look at the slots, pairs with the fence in `park` between
+            // PARKED and the look at `ended`: a caller that we do not see in flight sees that we came. Without it a
+            // caller sleeps for ever (`end_without_fence`).
+            fence(Ordering::SeqCst);
+        }
         for slot in 0..self.slots.count {
             let generation = self.generations[slot as usize].load(Ordering::Relaxed);
             self.kill(CallId { slot, generation });

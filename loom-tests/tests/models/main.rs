@@ -1,0 +1,8 @@
+//! See the crate's page.
+#![cfg(loom)]
+
+mod arena;
+mod doorbell;
+mod explore;
+mod ring;
+mod slot;

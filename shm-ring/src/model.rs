@@ -1,0 +1,79 @@
+//! The product's own modules in the smallest shapes that show their races, for `loom-tests`.
+//!
+//! Only in builds with `--cfg loom`. Nothing is re-implemented here: each function lays one module out on the heap.
+
+use std::sync::Arc;
+
+use crate::arena::{ArenaLayout, ArenaOwner, ArenaReader, CLASSES, Class};
+use crate::error::Error;
+use crate::mpsc::{CELL_BYTES, Consumer, Producer};
+use crate::peer::PeerWord;
+use crate::raw::LINE_PAIR;
+use crate::ready::{ReadyLayout, ReadySet, Watch};
+use crate::segment::{HEADER_BYTES, Layout, Segment};
+use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots};
+
+/// A segment of so many bytes after the header.
+#[derive(Debug)]
+struct Room(usize);
+
+impl Layout for Room {
+    const KIND: u64 = 0;
+    fn params(&self) -> [u64; 8] {
+        [self.0 as u64, 0, 0, 0, 0, 0, 0, 0]
+    }
+    fn from_params(params: &[u64; 8]) -> Result<Self, Error> {
+        Ok(Self(params[0] as usize))
+    }
+    fn bytes(&self) -> usize {
+        HEADER_BYTES + self.0
+    }
+}
+
+/// A cell ring of `cells` cells.
+pub fn ring(cells: u32) -> (Producer, Consumer) {
+    let segment = Arc::new(Segment::heap(&Room(cells as usize * CELL_BYTES), 1));
+    let producer = Producer::new(Arc::clone(&segment), HEADER_BYTES, cells);
+    (producer, Consumer::new(segment, HEADER_BYTES, cells))
+}
+
+/// A table of `count` call slots.
+pub fn slots(count: u32) -> (ClientSlots, ServerSlots) {
+    let segment = Arc::new(Segment::heap(&Room(count as usize * SLOT_BYTES), 1));
+    let client = ClientSlots::new(Arc::clone(&segment), HEADER_BYTES, count);
+    (client, ServerSlots::new(segment, HEADER_BYTES, count))
+}
+
+/// One lane's `watch` word.
+#[derive(Debug)]
+pub struct WatchWord(Segment);
+
+impl WatchWord {
+    /// The word, as both sides use it.
+    pub fn watch(&self) -> Watch<'_> {
+        Watch(PeerWord::at(self.0.region(), HEADER_BYTES))
+    }
+}
+
+/// A `watch` word, COLD.
+pub fn watch_word() -> WatchWord {
+    WatchWord(Segment::heap(&Room(LINE_PAIR), 1))
+}
+
+/// A ready set for `lanes` lanes.
+pub fn ready_set(lanes: u32) -> ReadySet {
+    let layout = ReadyLayout::new(lanes);
+    ReadySet::new(Arc::new(Segment::heap(&layout, 1)), layout)
+}
+
+/// An arena of one block of 128 bytes.
+///
+/// # Panics
+/// Never: the layout is a legal one.
+pub fn arena() -> (ArenaOwner, ArenaReader) {
+    let mut classes = [Class::default(); CLASSES];
+    classes[0] = Class { block: LINE_PAIR as u32, count: 1 };
+    let layout = ArenaLayout::new(classes).expect("a legal layout");
+    let segment = Arc::new(Segment::heap(&layout, 1));
+    (ArenaOwner::new(Arc::clone(&segment), HEADER_BYTES, layout), ArenaReader::new(segment, HEADER_BYTES, layout))
+}
