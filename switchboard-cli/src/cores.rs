@@ -31,14 +31,27 @@ pub fn pair() -> Result<Option<Pair>> {
     Ok(service.map(|service| Pair { caller, service }))
 }
 
-/// Binds the calling thread, and threads that it starts from now on, to one processor.
+/// Binds all threads that this process has by now, and those that they start from now on, to one processor.
+///
+/// Call it when the threads have made up their minds how to wait: a thread that may use one processor only does not
+/// poll, whatever processors others have.
 ///
 /// # Errors
-/// When this process may not use that processor.
-pub fn pin(cpu: usize) -> Result<()> {
+/// When this process may not use that processor, or `/proc` cannot be read.
+pub fn pin_process(cpu: usize) -> Result<()> {
+    let what = || "cannot find this process's threads".into();
+    for task in std::fs::read_dir("/proc/self/task").explain(what)? {
+        let name = task.explain(what)?.file_name();
+        let thread = name.to_string_lossy().parse().explain(what)?;
+        pin(Pid::from_raw(thread), cpu)?;
+    }
+    Ok(())
+}
+
+fn pin(thread: Pid, cpu: usize) -> Result<()> {
     let mut only = CpuSet::new();
     only.set(cpu).explain(|| format!("there is no processor {cpu}"))?;
-    sched_setaffinity(this_thread(), &only).explain(|| format!("cannot run on processor {cpu}"))
+    sched_setaffinity(thread, &only).explain(|| format!("cannot run on processor {cpu}"))
 }
 
 /// Binds the calling thread for as long as the guard lives.
@@ -49,13 +62,13 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// As [`pin`], until dropped.
+    /// Binds it.
     ///
     /// # Errors
-    /// As [`pin`].
+    /// When this process may not use that processor.
     pub fn to(cpu: usize) -> Result<Self> {
         let before = allowed()?;
-        pin(cpu)?;
+        pin(this_thread(), cpu)?;
         Ok(Self { before })
     }
 }

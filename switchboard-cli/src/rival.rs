@@ -34,7 +34,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     signals::let_through()?;
     if let Some(cpu) = args.cpu {
-        cores::pin(cpu)?;
+        cores::pin_process(cpu)?;
     }
     signals::exit_when_stdin_closes();
     let knn = Knn::learn(data::learning());

@@ -56,9 +56,6 @@ pub struct Args {
 /// When the switchboard cannot be opened or the instance's name is taken.
 pub fn run(args: &Args) -> Result<()> {
     let ends = Ends::hold_back()?;
-    if let Some(cpu) = args.cpu {
-        cores::pin(cpu)?;
-    }
     let board = board::open(args.spin_us.map(Duration::from_micros))?;
     let (address, workers) = (format!("{}@{}", args.service.name(), args.instance), usize::from(args.workers));
     let started = match args.service {
@@ -66,6 +63,9 @@ pub fn run(args: &Args) -> Result<()> {
         Service::Echo => board.serve(&address, EchoServer::new(Mirror)).workers(workers).start(),
     };
     let running = started.explain(|| format!("cannot serve `{address}`"))?;
+    if let Some(cpu) = args.cpu {
+        cores::pin_process(cpu)?;
+    }
     // Nobody may be listening; then there is nobody to tell.
     let _ = writeln!(std::io::stdout(), "serving {address} as pid {}, {workers} workers", std::process::id());
     ends.wait(args.until_stdin_closes, None)?;

@@ -90,7 +90,7 @@ impl Floors {
 pub fn run_peer(args: &Args) -> Result<()> {
     signals::let_through()?;
     if let Some(cpu) = args.cpu {
-        cores::pin(cpu)?;
+        cores::pin_process(cpu)?;
     }
     let what = || format!("cannot open the shared words `{}`", args.words.display());
     let file = std::fs::File::options().read(true).write(true).open(&args.words).explain(what)?;
