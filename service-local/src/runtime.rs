@@ -59,7 +59,8 @@ impl LocalBuilder {
     /// `FailedPrecondition` if the directory cannot be used, and why; `InvalidArgument` for a bad namespace in the
     /// environment.
     pub fn open(self) -> Result<LocalRuntime, Status> {
-        let dir = self.dir.or_else(|| std::env::var_os(RUNTIME_DIR_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from));
+        let dir =
+            self.dir.or_else(|| std::env::var_os(RUNTIME_DIR_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from));
         let dir = dir.unwrap_or_else(RuntimeDir::default_path);
         let namespace = match (self.namespace, std::env::var(NAMESPACE_VARIABLE)) {
             (Some(namespace), _) => namespace,

@@ -50,14 +50,8 @@ impl ArenaLayout {
         for class in classes {
             let fits = class.block as usize <= MAX_BLOCK && class.count <= 1 << 20;
             let block = u64::from(class.block);
-            if class.count > 0
-                && (!block.is_multiple_of(LINE_PAIR as u64) || block <= below || !fits)
-            {
-                return Err(Error::BadSegment {
-                    what: "arena class",
-                    found: block,
-                    expected: below,
-                });
+            if class.count > 0 && (!block.is_multiple_of(LINE_PAIR as u64) || block <= below || !fits) {
+                return Err(Error::BadSegment { what: "arena class", found: block, expected: below });
             }
             below = below.max(block);
         }
@@ -67,17 +61,13 @@ impl ArenaLayout {
     pub(crate) fn from_words(words: &[u64]) -> Result<Self, Error> {
         let mut classes = [Class::default(); CLASSES];
         for (class, word) in classes.iter_mut().zip(words) {
-            *class = Class {
-                block: *word as u32,
-                count: (*word >> 32) as u32,
-            };
+            *class = Class { block: *word as u32, count: (*word >> 32) as u32 };
         }
         Self::new(classes)
     }
 
     pub(crate) fn to_words(self) -> [u64; CLASSES] {
-        self.classes
-            .map(|class| u64::from(class.count) << 32 | u64::from(class.block))
+        self.classes.map(|class| u64::from(class.count) << 32 | u64::from(class.block))
     }
 
     fn blocks(&self) -> u32 {
@@ -89,22 +79,13 @@ impl ArenaLayout {
     }
 
     pub(crate) fn section_bytes(&self) -> usize {
-        let blocks: usize = self
-            .classes
-            .iter()
-            .map(|class| class.block as usize * class.count as usize)
-            .sum();
+        let blocks: usize = self.classes.iter().map(|class| class.block as usize * class.count as usize).sum();
         self.returned_bytes() + blocks
     }
 
     /// Bytes of the largest payload that can ever fit.
     pub fn largest(&self) -> usize {
-        self.classes
-            .iter()
-            .filter(|class| class.count > 0)
-            .map(|class| class.block as usize)
-            .max()
-            .unwrap_or(0)
+        self.classes.iter().filter(|class| class.count > 0).map(|class| class.block as usize).max().unwrap_or(0)
     }
 
     /// Offset from the arena's start and size of a block.
@@ -113,10 +94,7 @@ impl ArenaLayout {
         let mut first = 0;
         for class in self.classes {
             if index - first < class.count {
-                return Some((
-                    at + (index - first) as usize * class.block as usize,
-                    class.block as usize,
-                ));
+                return Some((at + (index - first) as usize * class.block as usize, class.block as usize));
             }
             first += class.count;
             at += class.block as usize * class.count as usize;
@@ -158,10 +136,7 @@ impl BlockRef {
 
     /// From a peer's word; [`ArenaReader`] checks it at use.
     pub fn from_word(word: u64) -> Self {
-        Self {
-            index: word as u32,
-            generation: (word >> 32) as u32,
-        }
+        Self { index: word as u32, generation: (word >> 32) as u32 }
     }
 }
 
@@ -192,9 +167,7 @@ pub struct ArenaOwner {
 
 impl fmt::Debug for ArenaOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ArenaOwner")
-            .field("layout", &self.arena.layout)
-            .finish_non_exhaustive()
+        f.debug_struct("ArenaOwner").field("layout", &self.arena.layout).finish_non_exhaustive()
     }
 }
 
@@ -206,26 +179,13 @@ impl ArenaOwner {
         let mut first = 0;
         let free = layout.classes.map(|class| {
             let head = if class.count == 0 { NONE } else { first };
-            if let Some(last) = (first + class.count)
-                .checked_sub(1)
-                .filter(|_| class.count > 0)
-            {
+            if let Some(last) = (first + class.count).checked_sub(1).filter(|_| class.count > 0) {
                 next[last as usize].store(NONE, Ordering::Relaxed);
             }
             first += class.count;
             CachePadded::new(AtomicU64::new(head.into()))
         });
-        Self {
-            arena: Arena {
-                segment,
-                offset,
-                layout,
-            },
-            free,
-            next,
-            generations: zeros(),
-            lent: zeros(),
-        }
+        Self { arena: Arena { segment, offset, layout }, free, next, generations: zeros(), lent: zeros() }
     }
 
     /// The owner of an arena that has a segment to itself.
@@ -252,17 +212,9 @@ impl ArenaOwner {
                 self.pop(free)
             });
             if let Some(index) = popped {
-                let generation = self.generations[index as usize]
-                    .load(Ordering::Relaxed)
-                    .wrapping_add(1)
-                    .max(1);
+                let generation = self.generations[index as usize].load(Ordering::Relaxed).wrapping_add(1).max(1);
                 self.generations[index as usize].store(generation, Ordering::Relaxed);
-                return Some(Block {
-                    owner: self,
-                    at: BlockRef { index, generation },
-                    written: 0,
-                    limit: len,
-                });
+                return Some(Block { owner: self, at: BlockRef { index, generation }, written: 0, limit: len });
             }
         }
         None
@@ -307,16 +259,9 @@ impl ArenaOwner {
             }
             // ORDERING: Acquire, pairs with the Release store in `ArenaReader::give_back`: the reader's reads of the
             // block are over before we write it again.
-            let back = self
-                .arena
-                .returned(index)
-                .load(Ordering::Acquire)
-                .decode(|word| word == u64::from(lent));
+            let back = self.arena.returned(index).load(Ordering::Acquire).decode(|word| word == u64::from(lent));
             // ORDERING: Relaxed: the exchange decides between two threads that sweep at once, `push` orders the rest.
-            if back
-                && self.lent[index as usize]
-                    .compare_exchange(lent, 0, Ordering::Relaxed, Ordering::Relaxed)
-                    .is_ok()
+            if back && self.lent[index as usize].compare_exchange(lent, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             {
                 self.push(free, index);
             }
@@ -352,10 +297,7 @@ pub struct Block<'a> {
 
 impl fmt::Debug for Block<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Block")
-            .field("at", &self.at)
-            .field("written", &self.written)
-            .finish_non_exhaustive()
+        f.debug_struct("Block").field("at", &self.at).field("written", &self.written).finish_non_exhaustive()
     }
 }
 
@@ -367,14 +309,8 @@ impl Block<'_> {
             return false;
         }
         let arena = &self.owner.arena;
-        let (offset, _) = arena
-            .layout
-            .block(self.at.index)
-            .expect("the block is ours");
-        arena
-            .segment
-            .region()
-            .copy_in(arena.offset + offset + self.written, bytes);
+        let (offset, _) = arena.layout.block(self.at.index).expect("the block is ours");
+        arena.segment.region().copy_in(arena.offset + offset + self.written, bytes);
         self.written += bytes.len();
         true
     }
@@ -423,13 +359,7 @@ pub struct ArenaReader {
 
 impl ArenaReader {
     pub(crate) fn new(segment: Arc<Segment>, offset: usize, layout: ArenaLayout) -> Self {
-        Self {
-            arena: Arena {
-                segment,
-                offset,
-                layout,
-            },
-        }
+        Self { arena: Arena { segment, offset, layout } }
     }
 
     /// The reader of an arena that has a segment to itself.
@@ -446,36 +376,21 @@ impl ArenaReader {
     #[allow(unsafe_code)] // The one soundness assumption of `Checked`; see the front page.
     pub fn read(&self, at: BlockRef, len: usize) -> Result<&[u8], Error> {
         let Some((offset, size)) = self.arena.layout.block(at.index) else {
-            return Err(Error::Corrupt {
-                what: "block index",
-                found: at.index.into(),
-                at: 0,
-            });
+            return Err(Error::Corrupt { what: "block index", found: at.index.into(), at: 0 });
         };
         if len > size {
-            return Err(Error::Corrupt {
-                what: "block length",
-                found: len as u64,
-                at: at.index.into(),
-            });
+            return Err(Error::Corrupt { what: "block length", found: len as u64, at: at.index.into() });
         }
         // SAFETY: by the assumption of `Checked` the peer, of our own user, does not write the block between its
         // publication and its return; the caller holds the slot or the reply, which is what keeps it lent.
-        Ok(unsafe {
-            self.arena
-                .segment
-                .region()
-                .bytes(self.arena.offset + offset, len)
-        })
+        Ok(unsafe { self.arena.segment.region().bytes(self.arena.offset + offset, len) })
     }
 
     /// Gives a block back after its last read. One store. A name that is no block of this arena is ignored.
     pub fn give_back(&self, at: BlockRef) {
         if at.index < self.arena.layout.blocks() {
             // ORDERING: Release, pairs with the Acquire load in `ArenaOwner::sweep`: our reads are over.
-            self.arena
-                .returned(at.index)
-                .store(at.generation.into(), Ordering::Release);
+            self.arena.returned(at.index).store(at.generation.into(), Ordering::Release);
         }
     }
 }
@@ -491,10 +406,7 @@ mod tests {
     fn arena() -> (ArenaOwner, ArenaReader) {
         let layout = ArenaLayout::new([class(128, 2), class(1024, 1), class(0, 0)]).unwrap();
         let segment = Arc::new(Segment::heap(&layout, 1));
-        (
-            ArenaOwner::new(Arc::clone(&segment), HEADER_BYTES, layout),
-            ArenaReader::new(segment, HEADER_BYTES, layout),
-        )
+        (ArenaOwner::new(Arc::clone(&segment), HEADER_BYTES, layout), ArenaReader::new(segment, HEADER_BYTES, layout))
     }
 
     #[test]
@@ -505,10 +417,7 @@ mod tests {
         assert!(!block.append(&[3]), "one byte over what was asked for");
         let len = block.len();
         let bytes = reader.read(block.lend(), len).unwrap();
-        assert_eq!(
-            (bytes.len(), bytes[99], bytes[100], bytes[299]),
-            (300, 1, 2, 2)
-        );
+        assert_eq!((bytes.len(), bytes[99], bytes[100], bytes[299]), (300, 1, 2, 2));
     }
 
     #[test]
@@ -516,10 +425,7 @@ mod tests {
         let (owner, reader) = arena();
         let lent = owner.allocate(1000).unwrap().lend();
         assert!(owner.allocate(1000).is_none());
-        reader.give_back(BlockRef {
-            generation: lent.generation + 1,
-            ..lent
-        });
+        reader.give_back(BlockRef { generation: lent.generation + 1, ..lent });
         assert!(owner.allocate(1000).is_none());
         reader.give_back(lent);
         let again = owner.allocate(1000).unwrap();
@@ -530,11 +436,7 @@ mod tests {
     #[test]
     fn a_small_payload_takes_a_larger_block_when_its_class_is_used_up() {
         let (owner, _reader) = arena();
-        let held = [
-            owner.allocate(1).unwrap(),
-            owner.allocate(128).unwrap(),
-            owner.allocate(1).unwrap(),
-        ];
+        let held = [owner.allocate(1).unwrap(), owner.allocate(128).unwrap(), owner.allocate(1).unwrap()];
         assert!(owner.allocate(1).is_none());
         drop(held);
         assert!(owner.allocate(1).is_some());
@@ -545,20 +447,12 @@ mod tests {
     #[test]
     fn blocks_do_not_overlap_each_other_or_the_words_before_them() {
         let (owner, reader) = arena();
-        let mut blocks: Vec<_> = [128, 128, 1024]
-            .map(|len| (owner.allocate(len).unwrap(), len))
-            .into();
+        let mut blocks: Vec<_> = [128, 128, 1024].map(|len| (owner.allocate(len).unwrap(), len)).into();
         for (i, (block, len)) in blocks.iter_mut().enumerate() {
             assert!(block.append(&vec![i as u8 + 1; *len]));
         }
         for (i, (block, len)) in blocks.iter().enumerate() {
-            assert!(
-                reader
-                    .read(block.at(), *len)
-                    .unwrap()
-                    .iter()
-                    .all(|byte| *byte == i as u8 + 1)
-            );
+            assert!(reader.read(block.at(), *len).unwrap().iter().all(|byte| *byte == i as u8 + 1));
         }
     }
 
@@ -566,34 +460,16 @@ mod tests {
     fn a_reference_outside_the_arena_or_a_length_over_its_block_is_corrupt() {
         let (_owner, reader) = arena();
         for (index, len) in [(3, 1), (u32::MAX, 1), (0, 129), (2, 1025), (1, usize::MAX)] {
-            let read = reader.read(
-                BlockRef {
-                    index,
-                    generation: 1,
-                },
-                len,
-            );
-            assert!(
-                matches!(read, Err(Error::Corrupt { .. })),
-                "{index} {len}: {read:?}"
-            );
+            let read = reader.read(BlockRef { index, generation: 1 }, len);
+            assert!(matches!(read, Err(Error::Corrupt { .. })), "{index} {len}: {read:?}");
         }
-        reader.give_back(BlockRef {
-            index: u32::MAX,
-            generation: 1,
-        });
+        reader.give_back(BlockRef { index: u32::MAX, generation: 1 });
     }
 
     #[test]
     fn classes_must_grow_and_be_whole_line_pairs() {
-        for bad in [
-            [class(100, 1), class(0, 0), class(0, 0)],
-            [class(256, 1), class(128, 1), class(0, 0)],
-        ] {
-            assert!(matches!(
-                ArenaLayout::new(bad),
-                Err(Error::BadSegment { .. })
-            ));
+        for bad in [[class(100, 1), class(0, 0), class(0, 0)], [class(256, 1), class(128, 1), class(0, 0)]] {
+            assert!(matches!(ArenaLayout::new(bad), Err(Error::BadSegment { .. })));
         }
     }
 

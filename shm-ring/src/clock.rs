@@ -19,9 +19,7 @@ pub fn now_ns() -> u64 {
 /// The kernel's own answer: exact, about 23 ns.
 pub fn kernel_ns() -> u64 {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    (t.tv_sec as u64)
-        .wrapping_mul(1_000_000_000)
-        .wrapping_add(t.tv_nsec as u64)
+    (t.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec as u64)
 }
 
 #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
@@ -69,10 +67,8 @@ mod tsc {
     fn counter_is_sound() -> bool {
         static SOUND: OnceLock<bool> = OnceLock::new();
         *SOUND.get_or_init(|| {
-            std::fs::read_to_string(
-                "/sys/devices/system/clocksource/clocksource0/current_clocksource",
-            )
-            .is_ok_and(|name| matches!(name.trim(), "tsc" | "kvm-clock"))
+            std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+                .is_ok_and(|name| matches!(name.trim(), "tsc" | "kvm-clock"))
         })
     }
 
@@ -96,12 +92,7 @@ mod tsc {
         }
         let (now, ns) = both_clocks();
         if old.ns == 0 {
-            ANCHOR.set(Anchor {
-                ticks: now,
-                ns,
-                slope: 0,
-                valid_ticks: 0,
-            });
+            ANCHOR.set(Anchor { ticks: now, ns, slope: 0, valid_ticks: 0 });
             return ns;
         }
         let (passed_ns, passed) = (ns.saturating_sub(old.ns), now.wrapping_sub(old.ticks));
@@ -109,16 +100,9 @@ mod tsc {
             return ns;
         }
         let slope = u64::try_from((u128::from(passed_ns) << 32) / u128::from(passed)).unwrap_or(0);
-        let valid = (u128::from(RENEW_NS) << 32)
-            .checked_div(u128::from(slope))
-            .unwrap_or(0);
+        let valid = (u128::from(RENEW_NS) << 32).checked_div(u128::from(slope)).unwrap_or(0);
         let valid_ticks = u64::try_from(valid).unwrap_or(0);
-        ANCHOR.set(Anchor {
-            ticks: now,
-            ns,
-            slope,
-            valid_ticks,
-        });
+        ANCHOR.set(Anchor { ticks: now, ns, slope, valid_ticks });
         ns
     }
 }
@@ -137,9 +121,7 @@ mod tests {
             let after = kernel_ns();
             // A thread that was taken off the processor between the reads proves nothing.
             if after - before < 2_000 {
-                worst = worst
-                    .max(before.saturating_sub(stamp))
-                    .max(stamp.saturating_sub(after));
+                worst = worst.max(before.saturating_sub(stamp)).max(stamp.saturating_sub(after));
             }
         }
         assert!(worst < 20_000, "off by {worst} ns");

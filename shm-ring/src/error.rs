@@ -103,9 +103,6 @@ pub enum Error {
 #[cfg(not(loom))]
 impl Error {
     pub(crate) fn system(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
-        move |errno| Self::System {
-            what,
-            source: errno.into(),
-        }
+        move |errno| Self::System { what, source: errno.into() }
     }
 }

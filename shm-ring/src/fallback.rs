@@ -23,8 +23,7 @@ impl Feature {
     /// Whether the environment says not to use it. Read once per process.
     pub fn is_disabled(self) -> bool {
         static DISABLED: OnceLock<String> = OnceLock::new();
-        let list =
-            DISABLED.get_or_init(|| std::env::var("SWITCHBOARD_DISABLE").unwrap_or_default());
+        let list = DISABLED.get_or_init(|| std::env::var("SWITCHBOARD_DISABLE").unwrap_or_default());
         list.split(',').any(|word| word.trim() == self.name())
     }
 }

@@ -45,10 +45,7 @@ impl Floor {
     /// # Errors
     /// When the kernel gives no memory or no descriptor.
     pub fn create() -> io::Result<Self> {
-        let file = rustix::fs::memfd_create(
-            "switchboard-floor",
-            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-        )?;
+        let file = rustix::fs::memfd_create("switchboard-floor", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         // Allocates the page now, so that a lack of memory is an error here and no signal later.
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, LEN as u64)?;
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
@@ -63,9 +60,7 @@ impl Floor {
         let seals = rustix::fs::fcntl_get_seals(&file)?;
         let len = rustix::fs::fstat(&file)?.st_size;
         if !seals.contains(SealFlags::SHRINK) || len != LEN as i64 {
-            let what = format!(
-                "no floor: {len} bytes with seals {seals:?}, expected {LEN} bytes that cannot shrink"
-            );
+            let what = format!("no floor: {len} bytes with seals {seals:?}, expected {LEN} bytes that cannot shrink");
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         let region = Region::map(MmapOptions::new().len(LEN).map_raw(&file)?);
@@ -167,9 +162,7 @@ impl Floor {
             if seen == round {
                 return Ok(());
             }
-            if self.region.futex_wait(offset, seen as u32, Some(until_ns))
-                == crate::futex::Woken::TimedOut
-            {
+            if self.region.futex_wait(offset, seen as u32, Some(until_ns)) == crate::futex::Woken::TimedOut {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
@@ -188,11 +181,7 @@ mod tests {
     /// The same memory mapped a second time, as another process maps it.
     fn two_ends() -> (Floor, Floor) {
         let ours = Floor::create().expect("memory for one page");
-        let theirs = ours
-            .fd()
-            .try_clone_to_owned()
-            .and_then(Floor::from_fd)
-            .expect("a floor just made");
+        let theirs = ours.fd().try_clone_to_owned().and_then(Floor::from_fd).expect("a floor just made");
         (ours, theirs)
     }
 
@@ -200,14 +189,8 @@ mod tests {
     fn rounds_may_be_portioned_differently_on_both_sides() {
         let (ours, theirs) = two_ends();
         std::thread::scope(|scope| {
-            let echo =
-                scope.spawn(move || theirs.spin_echo(30).and_then(|()| theirs.futex_echo(12)));
-            for pinged in [
-                ours.spin_ping(10),
-                ours.spin_ping(20),
-                ours.futex_ping(5),
-                ours.futex_ping(7),
-            ] {
+            let echo = scope.spawn(move || theirs.spin_echo(30).and_then(|()| theirs.futex_echo(12)));
+            for pinged in [ours.spin_ping(10), ours.spin_ping(20), ours.futex_ping(5), ours.futex_ping(7)] {
                 pinged.expect("the peer echoes");
             }
             echo.join().expect("no panic").expect("the caller pings");
@@ -218,9 +201,6 @@ mod tests {
     fn a_file_that_can_shrink_is_no_floor() {
         let file = rustix::fs::memfd_create("unsealed", MemfdFlags::CLOEXEC).expect("a descriptor");
         rustix::fs::ftruncate(&file, LEN as u64).expect("room for one page");
-        assert_eq!(
-            Floor::from_fd(file).expect_err("it is unsealed").kind(),
-            io::ErrorKind::InvalidData
-        );
+        assert_eq!(Floor::from_fd(file).expect_err("it is unsealed").kind(), io::ErrorKind::InvalidData);
     }
 }

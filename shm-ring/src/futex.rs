@@ -31,13 +31,7 @@ mod real {
             tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
             tv_nsec: (ns % 1_000_000_000) as _,
         });
-        match futex::wait_bitset(
-            word,
-            futex::Flags::empty(),
-            expected,
-            until.as_ref(),
-            NonZeroU32::MAX,
-        ) {
+        match futex::wait_bitset(word, futex::Flags::empty(), expected, until.as_ref(), NonZeroU32::MAX) {
             Err(Errno::TIMEDOUT) => Woken::TimedOut,
             // Woken, EAGAIN (value differs) and EINTR mean the same to a caller that looks again.
             _ => Woken::Look,
@@ -62,25 +56,15 @@ pub(crate) struct LoomQueue {
 #[cfg(loom)]
 impl LoomQueue {
     pub(crate) fn wait(&self, word: &crate::sync::AtomicU64, expected: u32) -> Woken {
-        let guard = self
-            .lock
-            .lock()
-            .expect("models do not panic under the lock");
+        let guard = self.lock.lock().expect("models do not panic under the lock");
         if word.load(crate::sync::Ordering::Relaxed) as u32 == expected {
-            drop(
-                self.sleepers
-                    .wait(guard)
-                    .expect("models do not panic under the lock"),
-            );
+            drop(self.sleepers.wait(guard).expect("models do not panic under the lock"));
         }
         Woken::Look
     }
 
     pub(crate) fn wake(&self) {
-        let _guard = self
-            .lock
-            .lock()
-            .expect("models do not panic under the lock");
+        let _guard = self.lock.lock().expect("models do not panic under the lock");
         self.sleepers.notify_all();
     }
 }

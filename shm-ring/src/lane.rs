@@ -48,17 +48,9 @@ impl LaneLayout {
     /// [`Error::BadSegment`] if `calls` is out of range.
     pub fn new(calls: u32, requests: ArenaLayout, replies: ArenaLayout) -> Result<Self, Error> {
         if !calls.is_power_of_two() || calls > MAX_CALLS {
-            return Err(Error::BadSegment {
-                what: "number of calls",
-                found: calls.into(),
-                expected: MAX_CALLS.into(),
-            });
+            return Err(Error::BadSegment { what: "number of calls", found: calls.into(), expected: MAX_CALLS.into() });
         }
-        Ok(Self {
-            calls,
-            requests,
-            replies,
-        })
+        Ok(Self { calls, requests, replies })
     }
 
     fn slots_at(&self) -> usize {
@@ -116,18 +108,9 @@ impl ClientLane {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the server named a bit that its ready set does not have.
-    pub fn new(
-        segment: Segment,
-        layout: LaneLayout,
-        ready: ReadySet,
-        index: u32,
-    ) -> Result<Self, Error> {
+    pub fn new(segment: Segment, layout: LaneLayout, ready: ReadySet, index: u32) -> Result<Self, Error> {
         if index >= ready.lanes() {
-            return Err(Error::Corrupt {
-                what: "lane index",
-                found: index.into(),
-                at: 0,
-            });
+            return Err(Error::Corrupt { what: "lane index", found: index.into(), at: 0 });
         }
         let segment = Arc::new(segment);
         let share = || Arc::clone(&segment);
@@ -161,9 +144,7 @@ impl ClientLane {
     pub fn server_has_closed(&self) -> bool {
         // ORDERING: Acquire, pairs with the Release store in `ServerLane::close`: a request that is untaken after this
         // load will never be taken.
-        PeerWord::at(self.segment.region(), CLOSED_AT)
-            .load(Ordering::Acquire)
-            .decode(|word| word != 0)
+        PeerWord::at(self.segment.region(), CLOSED_AT).load(Ordering::Acquire).decode(|word| word != 0)
     }
 }
 

@@ -21,9 +21,7 @@ impl std::fmt::Debug for PeerWord<'_> {
 impl<'a> PeerWord<'a> {
     #[inline]
     pub(crate) fn at(region: &'a Region, offset: usize) -> Self {
-        Self {
-            word: region.word(offset),
-        }
+        Self { word: region.word(offset) }
     }
 
     /// Reads the word once.
@@ -39,13 +37,7 @@ impl<'a> PeerWord<'a> {
 
     /// Replaces `old` by `new`; on failure gives the value found.
     #[inline]
-    pub(crate) fn compare_exchange(
-        self,
-        old: u64,
-        new: u64,
-        ok: Ordering,
-        err: Ordering,
-    ) -> Result<(), Untrusted> {
+    pub(crate) fn compare_exchange(self, old: u64, new: u64, ok: Ordering, err: Ordering) -> Result<(), Untrusted> {
         match self.word.compare_exchange(old, new, ok, err) {
             Ok(_) => Ok(()),
             Err(found) => Err(Untrusted(found)),

@@ -45,27 +45,16 @@ mod memory {
 
     impl Memory {
         pub(super) fn heap(len: usize) -> Self {
-            let layout =
-                Layout::from_size_align(len.max(1), 4096).expect("lengths are checked by Segment");
+            let layout = Layout::from_size_align(len.max(1), 4096).expect("lengths are checked by Segment");
             // SAFETY: the layout has a size of at least one byte.
             let base = unsafe { std::alloc::alloc_zeroed(layout) };
-            let Some(base) = NonNull::new(base) else {
-                std::alloc::handle_alloc_error(layout)
-            };
-            Self {
-                base,
-                len,
-                owner: Owner::Heap(layout),
-            }
+            let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
+            Self { base, len, owner: Owner::Heap(layout) }
         }
 
         pub(super) fn map(map: MmapRaw) -> Self {
             let base = NonNull::new(map.as_mut_ptr()).expect("a mapping is never at address zero");
-            Self {
-                base,
-                len: map.len(),
-                owner: Owner::Map(map),
-            }
+            Self { base, len: map.len(), owner: Owner::Map(map) }
         }
 
         pub(super) fn base(&self) -> *mut u8 {
@@ -107,9 +96,7 @@ impl Region {
     /// Zeroed memory of this process.
     pub(crate) fn heap(len: usize) -> Self {
         #[cfg(not(loom))]
-        return Self {
-            memory: memory::Memory::heap(len),
-        };
+        return Self { memory: memory::Memory::heap(len) };
         #[cfg(loom)]
         return Self {
             words: (0..len.div_ceil(8)).map(|_| AtomicU64::new(0)).collect(),
@@ -120,9 +107,7 @@ impl Region {
     /// Memory behind a descriptor.
     #[cfg(not(loom))]
     pub(crate) fn map(map: memmap2::MmapRaw) -> Self {
-        Self {
-            memory: memory::Memory::map(map),
-        }
+        Self { memory: memory::Memory::map(map) }
     }
 
     /// Bytes in the region.
@@ -158,12 +143,7 @@ impl Region {
     }
 
     /// Sleeps while the low half of the word is `expected`; see [`crate::futex`].
-    pub(crate) fn futex_wait(
-        &self,
-        offset: usize,
-        expected: u32,
-        until_ns: Option<u64>,
-    ) -> crate::futex::Woken {
+    pub(crate) fn futex_wait(&self, offset: usize, expected: u32, until_ns: Option<u64>) -> crate::futex::Woken {
         #[cfg(not(loom))]
         return crate::futex::wait(self.futex(offset), expected, until_ns);
         #[cfg(loom)]
@@ -201,9 +181,7 @@ impl Region {
         #[cfg(not(loom))]
         {
             assert!(
-                offset.is_multiple_of(8)
-                    && offset <= self.len()
-                    && count <= (self.len() - offset) / 8,
+                offset.is_multiple_of(8) && offset <= self.len() && count <= (self.len() - offset) / 8,
                 "{count} words at {offset} of {}",
                 self.len()
             );
@@ -237,10 +215,7 @@ impl Region {
     /// # Panics
     /// If the range lies outside the region.
     pub(crate) fn copy_in(&self, offset: usize, bytes: &[u8]) {
-        assert!(
-            offset <= self.len() && bytes.len() <= self.len() - offset,
-            "range outside the region"
-        );
+        assert!(offset <= self.len() && bytes.len() <= self.len() - offset, "range outside the region");
         #[cfg(not(loom))]
         {
             // SAFETY: the assertion keeps the range inside the region.
@@ -269,10 +244,7 @@ impl Region {
     /// If the range lies outside the region.
     #[cfg(not(loom))]
     pub(crate) unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
-        assert!(
-            offset <= self.len() && len <= self.len() - offset,
-            "range outside the region"
-        );
+        assert!(offset <= self.len() && len <= self.len() - offset, "range outside the region");
         // SAFETY: the assertion keeps the range inside the region.
         let at = unsafe { self.memory.base().add(offset) };
         // SAFETY: valid for `len` bytes for as long as `self`; unwritten meanwhile by the caller's promise.

@@ -45,9 +45,7 @@ pub struct ReadyLayout {
 impl ReadyLayout {
     /// Room for `lanes` lanes, at least one and at most [`MAX_LANES`].
     pub fn new(lanes: u32) -> Self {
-        Self {
-            lanes: lanes.clamp(1, MAX_LANES),
-        }
+        Self { lanes: lanes.clamp(1, MAX_LANES) }
     }
 }
 
@@ -61,11 +59,7 @@ impl Layout for ReadyLayout {
     fn from_params(params: &[u64; 8]) -> Result<Self, Error> {
         match u32::try_from(params[0]) {
             Ok(lanes) if (1..=MAX_LANES).contains(&lanes) => Ok(Self { lanes }),
-            _ => Err(Error::BadSegment {
-                what: "number of lanes",
-                found: params[0],
-                expected: MAX_LANES.into(),
-            }),
+            _ => Err(Error::BadSegment { what: "number of lanes", found: params[0], expected: MAX_LANES.into() }),
         }
     }
 
@@ -127,10 +121,7 @@ pub struct ReadySet {
 impl ReadySet {
     /// A set over a checked segment.
     pub fn new(segment: Arc<Segment>, layout: ReadyLayout) -> Self {
-        assert!(
-            segment.bytes() >= layout.bytes(),
-            "a segment is as large as its layout"
-        );
+        assert!(segment.bytes() >= layout.bytes(), "a segment is as large as its layout");
         Self { segment, layout }
     }
 
@@ -170,11 +161,7 @@ impl ReadySet {
             // between the store of ASLEEP and the look at the bits.
             fence(Ordering::SeqCst);
         }
-        if self
-            .mode()
-            .load(Ordering::Relaxed)
-            .decode(|word| word != ASLEEP)
-        {
+        if self.mode().load(Ordering::Relaxed).decode(|word| word != ASLEEP) {
             return Rang::No;
         }
         self.ring_bell();
@@ -189,11 +176,7 @@ impl ReadySet {
     }
 
     fn set_bit(&self, lane: u32) {
-        assert!(
-            lane < self.layout.lanes,
-            "lane {lane} of {}",
-            self.layout.lanes
-        );
+        assert!(lane < self.layout.lanes, "lane {lane} of {}", self.layout.lanes);
         let (word, bit) = self.bits(lane);
         // ORDERING: Release, pairs with the AcqRel swap in `take_ready`: whoever takes the bit sees the frame.
         word.fetch_or(bit, Ordering::Release);
@@ -226,9 +209,7 @@ impl ReadySet {
     /// Consumer: the bell's count, to be read before the last look that precedes a sleep.
     pub fn bell(&self) -> Bell {
         // ORDERING: Acquire, pairs with the Release in `bump`.
-        PeerWord::at(self.segment.region(), BELL_AT)
-            .load(Ordering::Acquire)
-            .decode(|count| Bell(count as u32))
+        PeerWord::at(self.segment.region(), BELL_AT).load(Ordering::Acquire).decode(|count| Bell(count as u32))
     }
 
     /// Consumer: clears the ready bits of lanes below `used` (rounded up to 64) and calls `f` with each lane whose bit
@@ -256,12 +237,9 @@ impl ReadySet {
 
     /// Consumer: whether any ready bit is set.
     pub fn any_ready(&self) -> bool {
-        (0..self.layout.lanes).step_by(64).any(|base| {
-            self.bits(base)
-                .0
-                .load(Ordering::Relaxed)
-                .decode(|bits| bits != 0)
-        })
+        (0..self.layout.lanes)
+            .step_by(64)
+            .any(|base| self.bits(base).0.load(Ordering::Relaxed).decode(|bits| bits != 0))
     }
 
     /// Consumer: says that it sleeps, and looks once more at everything. The order of its steps is the whole point.
@@ -335,10 +313,7 @@ mod tests {
     }
 
     fn set() -> ReadySet {
-        ReadySet::new(
-            Arc::new(Segment::heap(&WithWatch, 1)),
-            ReadyLayout::new(130),
-        )
+        ReadySet::new(Arc::new(Segment::heap(&WithWatch, 1)), ReadyLayout::new(130))
     }
 
     fn watch(set: &ReadySet) -> Watch<'_> {
@@ -364,9 +339,7 @@ mod tests {
         let set = set();
         assert_eq!(set.announce(129, watch(&set)), Rang::No);
         assert_eq!(ready(&set), [129]);
-        let Park::Sleep(bell) = set.park(|| (), || None::<()>) else {
-            panic!("nothing was there")
-        };
+        let Park::Sleep(bell) = set.park(|| (), || None::<()>) else { panic!("nothing was there") };
         assert_eq!(set.announce(64, watch(&set)), Rang::Yes);
         assert_eq!(set.sleep(bell, None), Woken::Look);
         set.awake();

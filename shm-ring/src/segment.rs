@@ -63,10 +63,7 @@ pub struct Segment {
 
 impl fmt::Debug for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Segment")
-            .field("bytes", &self.region.len())
-            .field("epoch", &self.epoch)
-            .finish()
+        f.debug_struct("Segment").field("bytes", &self.region.len()).field("epoch", &self.epoch).finish()
     }
 }
 
@@ -100,9 +97,7 @@ fn hash<L: Layout>(layout: &L) -> u64 {
         .into_iter()
         .chain(layout.params())
         .flat_map(u64::to_le_bytes)
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn write_header<L: Layout>(region: &Region, layout: &L, epoch: u64) {
@@ -116,44 +111,23 @@ fn write_header<L: Layout>(region: &Region, layout: &L, epoch: u64) {
     }
     // ORDERING: Release, pairs with the Acquire load in `read_header`: whoever sees the magic sees the whole header.
     // Weakened, an opener could refuse a good segment.
-    put(
-        MAGIC_AT,
-        MAGIC | u64::from(LAYOUT_VERSION),
-        Ordering::Release,
-    );
+    put(MAGIC_AT, MAGIC | u64::from(LAYOUT_VERSION), Ordering::Release);
 }
 
 #[cfg(not(loom))]
 fn expect(what: &'static str, found: u64, expected: u64) -> Result<(), Error> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(Error::BadSegment {
-            what,
-            found,
-            expected,
-        })
-    }
+    if found == expected { Ok(()) } else { Err(Error::BadSegment { what, found, expected }) }
 }
 
 #[cfg(not(loom))]
 fn read_header<L: Layout>(region: &Region) -> Result<(L, u64), Error> {
-    let get = |at: usize| {
-        PeerWord::at(region, at)
-            .load(Ordering::Relaxed)
-            .decode(|word| word)
-    };
+    let get = |at: usize| PeerWord::at(region, at).load(Ordering::Relaxed).decode(|word| word);
     // ORDERING: Acquire, pairs with the Release store of the magic in `write_header`.
-    let magic = PeerWord::at(region, MAGIC_AT)
-        .load(Ordering::Acquire)
-        .decode(|word| word);
+    let magic = PeerWord::at(region, MAGIC_AT).load(Ordering::Acquire).decode(|word| word);
     expect("magic", magic >> 32, MAGIC >> 32)?;
     let version = magic as u32;
     if version != LAYOUT_VERSION {
-        return Err(Error::LayoutVersion {
-            ours: LAYOUT_VERSION,
-            theirs: version,
-        });
+        return Err(Error::LayoutVersion { ours: LAYOUT_VERSION, theirs: version });
     }
     expect("kind", get(KIND_AT), L::KIND)?;
     expect("size", get(SIZE_AT), region.len() as u64)?;
@@ -162,11 +136,7 @@ fn read_header<L: Layout>(region: &Region) -> Result<(L, u64), Error> {
         *param = get(PARAMS_AT + i * 8);
     }
     let layout = L::from_params(&params)?;
-    expect(
-        "size by its parameters",
-        region.len() as u64,
-        layout.bytes() as u64,
-    )?;
+    expect("size by its parameters", region.len() as u64, layout.bytes() as u64)?;
     expect("layout hash", get(HASH_AT), hash(&layout))?;
     Ok((layout, get(EPOCH_AT)))
 }
@@ -183,9 +153,7 @@ mod memfd {
     use crate::fallback::Feature;
 
     /// Against truncation under a mapping (SIGBUS), growth, and removal of these seals.
-    const SEALS: SealFlags = SealFlags::SHRINK
-        .union(SealFlags::GROW)
-        .union(SealFlags::SEAL);
+    const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
     /// One sealed segment must not take the machine down by a mistyped size.
     const MAX_BYTES: usize = 1 << 36;
@@ -198,23 +166,14 @@ mod memfd {
         ///
         /// # Errors
         /// [`Error::ResourceExhausted`] if the system has no memory or descriptor for it, here and never later.
-        pub fn memfd<L: Layout>(
-            name: &str,
-            layout: &L,
-            epoch: u64,
-        ) -> Result<(Self, OwnedFd), Error> {
+        pub fn memfd<L: Layout>(name: &str, layout: &L, epoch: u64) -> Result<(Self, OwnedFd), Error> {
             let bytes = layout.bytes();
             refuse_more_than_there_is(bytes)?;
-            let exhausted = |errno: Errno| Error::ResourceExhausted {
-                what: "segment",
-                bytes,
-                source: errno.into(),
-            };
+            let exhausted = |errno: Errno| Error::ResourceExhausted { what: "segment", bytes, source: errno.into() };
             let fd = create(name).map_err(exhausted)?;
             // Pages are allocated here, so that a later touch never ends in SIGBUS for want of memory.
             rustix::fs::ftruncate(&fd, bytes as u64).map_err(exhausted)?;
-            rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64)
-                .map_err(exhausted)?;
+            rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64).map_err(exhausted)?;
             rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(Error::system("sealing a segment"))?;
             let region = map(fd.as_fd(), bytes)?;
             write_header(&region, layout, epoch);
@@ -235,11 +194,7 @@ mod memfd {
             expect("seals", (seals & SEALS).bits().into(), SEALS.bits().into())?;
             let stat = rustix::fs::fstat(fd).map_err(Error::system("fstat of a segment"))?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                return Err(Error::BadSegment {
-                    what: "file type",
-                    found: stat.st_mode.into(),
-                    expected: 0o100_000,
-                });
+                return Err(Error::BadSegment { what: "file type", found: stat.st_mode.into(), expected: 0o100_000 });
             }
             let bytes = usize::try_from(stat.st_size).unwrap_or(0);
             if !(super::HEADER_BYTES..=MAX_BYTES).contains(&bytes) {
@@ -262,25 +217,13 @@ mod memfd {
         if bytes <= WORTH_ASKING {
             return Ok(());
         }
-        let available = std::fs::read_to_string("/proc/meminfo")
-            .ok()
-            .and_then(|text| {
-                let line = text
-                    .lines()
-                    .find(|line| line.starts_with("MemAvailable:"))?;
-                line.split_whitespace()
-                    .nth(1)?
-                    .parse::<usize>()
-                    .ok()?
-                    .checked_mul(1024)
-            });
+        let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+            line.split_whitespace().nth(1)?.parse::<usize>().ok()?.checked_mul(1024)
+        });
         if bytes > available.unwrap_or(MAX_BYTES).min(MAX_BYTES) {
             let source = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
-            return Err(Error::ResourceExhausted {
-                what: "segment",
-                bytes,
-                source,
-            });
+            return Err(Error::ResourceExhausted { what: "segment", bytes, source });
         }
         Ok(())
     }
@@ -298,21 +241,10 @@ mod memfd {
 
     /// Maps and pre-faults.
     fn map(fd: BorrowedFd<'_>, bytes: usize) -> Result<Region, Error> {
-        let exhausted = |source| Error::ResourceExhausted {
-            what: "mapping",
-            bytes,
-            source,
-        };
-        let map: MmapRaw = MmapOptions::new()
-            .len(bytes)
-            .populate()
-            .map_raw(&fd)
-            .map_err(exhausted)?;
+        let exhausted = |source| Error::ResourceExhausted { what: "mapping", bytes, source };
+        let map: MmapRaw = MmapOptions::new().len(bytes).populate().map_raw(&fd).map_err(exhausted)?;
         map.advise(Advice::DontFork)
-            .map_err(|source| Error::System {
-                what: "keeping a mapping from children",
-                source,
-            })?;
+            .map_err(|source| Error::System { what: "keeping a mapping from children", source })?;
         Ok(Region::map(map))
     }
 }
@@ -343,10 +275,7 @@ mod tests {
     fn what_one_side_creates_the_other_opens_with_the_same_layout_and_epoch() {
         let (made, fd) = Segment::memfd("test", &Plain(3), 9).unwrap();
         let (opened, layout) = Segment::open::<Plain>(fd.as_fd()).unwrap();
-        assert_eq!(
-            (layout, opened.epoch(), opened.bytes()),
-            (Plain(3), 9, made.bytes())
-        );
+        assert_eq!((layout, opened.epoch(), opened.bytes()), (Plain(3), 9, made.bytes()));
         made.region().word(1024).store(5, Ordering::Relaxed);
         assert_eq!(opened.region().word(1024).load(Ordering::Relaxed), 5);
     }
@@ -355,20 +284,12 @@ mod tests {
     fn a_sealed_segment_cannot_be_truncated_or_grown() {
         let (_made, fd) = Segment::memfd("test", &Plain(3), 9).unwrap();
         assert_eq!(rustix::fs::ftruncate(&fd, 10), Err(rustix::io::Errno::PERM));
-        assert_eq!(
-            rustix::fs::ftruncate(&fd, 1 << 20),
-            Err(rustix::io::Errno::PERM)
-        );
+        assert_eq!(rustix::fs::ftruncate(&fd, 1 << 20), Err(rustix::io::Errno::PERM));
     }
 
     #[test]
     fn each_wrong_header_word_is_refused_by_name() {
-        for (at, what) in [
-            (MAGIC_AT, "magic"),
-            (KIND_AT, "kind"),
-            (SIZE_AT, "size"),
-            (HASH_AT, "layout hash"),
-        ] {
+        for (at, what) in [(MAGIC_AT, "magic"), (KIND_AT, "kind"), (SIZE_AT, "size"), (HASH_AT, "layout hash")] {
             let (made, fd) = Segment::memfd("test", &Plain(3), 9).unwrap();
             let word = made.region().word(at);
             word.store(word.load(Ordering::Relaxed) ^ (1 << 40), Ordering::Relaxed);
@@ -382,9 +303,7 @@ mod tests {
     #[test]
     fn another_layout_version_is_named_with_both_numbers() {
         let (made, fd) = Segment::memfd("test", &Plain(3), 9).unwrap();
-        made.region()
-            .word(MAGIC_AT)
-            .store(MAGIC | 700, Ordering::Relaxed);
+        made.region().word(MAGIC_AT).store(MAGIC | 700, Ordering::Relaxed);
         let error = Segment::open::<Plain>(fd.as_fd()).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -394,17 +313,13 @@ mod tests {
 
     #[test]
     fn files_that_are_not_sealed_memfds_are_refused_before_mapping() {
-        let unsealed =
-            rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
+        let unsealed = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
         rustix::fs::ftruncate(&unsealed, 1 << 20).unwrap();
         let (reader, _writer) = std::io::pipe().unwrap();
         let null = std::fs::File::open("/dev/zero").unwrap();
         let dir = std::fs::File::open("/").unwrap();
         for fd in [unsealed.as_fd(), reader.as_fd(), null.as_fd(), dir.as_fd()] {
-            assert!(matches!(
-                Segment::open::<Plain>(fd),
-                Err(Error::BadSegment { .. })
-            ));
+            assert!(matches!(Segment::open::<Plain>(fd), Err(Error::BadSegment { .. })));
         }
     }
 
@@ -424,9 +339,6 @@ mod tests {
                 1 << 60
             }
         }
-        assert!(matches!(
-            Segment::memfd("huge", &Huge, 1),
-            Err(Error::ResourceExhausted { .. })
-        ));
+        assert!(matches!(Segment::memfd("huge", &Huge, 1), Err(Error::ResourceExhausted { .. })));
     }
 }

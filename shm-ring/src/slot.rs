@@ -21,7 +21,7 @@ use crossbeam_utils::CachePadded;
 use crate::error::Error;
 use crate::futex::Woken;
 use crate::peer::PeerWord;
-use crate::raw::LINE_PAIR;
+use crate::raw::{LINE, LINE_PAIR};
 use crate::segment::Segment;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use crate::wait::SpinBudget;
@@ -31,6 +31,9 @@ pub const SLOT_BYTES: usize = LINE_PAIR;
 
 /// Words of reply payload in one slot.
 pub const REPLY_WORDS: usize = (SLOT_BYTES - PAYLOAD_AT) / 8;
+
+/// Words of payload that share the state's line.
+const FIRST_LINE_WORDS: usize = (LINE - PAYLOAD_AT) / 8;
 
 const CANCEL_AT: usize = 8;
 const REPLY_AT: usize = 16;
@@ -42,11 +45,7 @@ const ABANDONED: u32 = 3;
 const DONE: u32 = 4;
 const DEAD: u32 = 5;
 
-const FINISH: Ordering = if cfg!(weaken = "done_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::Release
-};
+const FINISH: Ordering = if cfg!(weaken = "done_relaxed") { Ordering::Relaxed } else { Ordering::Release };
 
 fn word(generation: u32, state: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(state)
@@ -71,11 +70,7 @@ impl ReplyHeader {
     }
 
     fn from_word(word: u64) -> Self {
-        Self {
-            len: (word >> 32) as u32,
-            tag: (word >> 8) as u32 & Self::TAG_MAX,
-            place: word as u8,
-        }
+        Self { len: (word >> 32) as u32, tag: (word >> 8) as u32 & Self::TAG_MAX, place: word as u8 }
     }
 }
 
@@ -121,10 +116,7 @@ impl CallId {
 
     /// From a peer's word; [`ServerSlots`] checks the index at use.
     pub fn from_word(word: u64) -> Self {
-        Self {
-            slot: word as u32,
-            generation: (word >> 32) as u32,
-        }
+        Self { slot: word as u32, generation: (word >> 32) as u32 }
     }
 }
 
@@ -155,23 +147,15 @@ const NONE: u32 = u32::MAX;
 
 impl fmt::Debug for ClientSlots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientSlots")
-            .field("count", &self.slots.count)
-            .finish_non_exhaustive()
+        f.debug_struct("ClientSlots").field("count", &self.slots.count).finish_non_exhaustive()
     }
 }
 
 impl ClientSlots {
     pub(crate) fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
-        let next = (0..count)
-            .map(|i| AtomicU32::new(if i + 1 < count { i + 1 } else { NONE }))
-            .collect();
+        let next = (0..count).map(|i| AtomicU32::new(if i + 1 < count { i + 1 } else { NONE })).collect();
         Self {
-            slots: Slots {
-                segment,
-                offset,
-                count,
-            },
+            slots: Slots { segment, offset, count },
             free: CachePadded::new(AtomicU64::new(0)),
             next,
             generations: (0..count).map(|_| AtomicU32::new(0)).collect(),
@@ -192,27 +176,16 @@ impl ClientSlots {
             }
             let next = self.next[first as usize].load(Ordering::Relaxed);
             let after = (head >> 32).wrapping_add(1) << 32 | u64::from(next);
-            match self
-                .free
-                .compare_exchange(head, after, Ordering::Acquire, Ordering::Acquire)
-            {
+            match self.free.compare_exchange(head, after, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => break first,
                 Err(found) => head = found,
             }
         };
-        let generation = self.generations[slot as usize]
-            .load(Ordering::Relaxed)
-            .wrapping_add(1);
+        let generation = self.generations[slot as usize].load(Ordering::Relaxed).wrapping_add(1);
         self.generations[slot as usize].store(generation, Ordering::Relaxed);
         // ORDERING: Relaxed: the server learns of the slot from a frame that is committed (Release) after this.
-        self.slots
-            .state(slot)
-            .store(word(generation, PENDING), Ordering::Relaxed);
-        Some(Call {
-            slots: self,
-            id: CallId { slot, generation },
-            published: false,
-        })
+        self.slots.state(slot).store(word(generation, PENDING), Ordering::Relaxed);
+        Some(Call { slots: self, id: CallId { slot, generation }, published: false })
     }
 
     fn release(&self, slot: u32) {
@@ -222,10 +195,7 @@ impl ClientSlots {
             self.next[slot as usize].store(head as u32, Ordering::Relaxed);
             let after = (head >> 32).wrapping_add(1) << 32 | u64::from(slot);
             // ORDERING: Release, pairs with the Acquire in `acquire`.
-            match self
-                .free
-                .compare_exchange(head, after, Ordering::Release, Ordering::Relaxed)
-            {
+            match self.free.compare_exchange(head, after, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(found) => head = found,
             }
@@ -262,15 +232,9 @@ impl ClientSlots {
         for from in [PENDING, PARKED, PENDING] {
             let (old, new) = (word(id.generation, from), word(id.generation, DEAD));
             // ORDERING: Relaxed: DEAD carries no data. A DONE that wins is read with Acquire by the caller.
-            if state
-                .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-            {
+            if state.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 if from == PARKED {
-                    self.slots
-                        .segment
-                        .region()
-                        .futex_wake(self.slots.at(id.slot), i32::MAX as u32);
+                    self.slots.segment.region().futex_wake(self.slots.at(id.slot), i32::MAX as u32);
                 }
                 return;
             }
@@ -287,9 +251,7 @@ pub struct Call<'a> {
 
 impl fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Call").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -317,10 +279,7 @@ impl Call<'_> {
     #[inline]
     fn look(&self) -> Seen {
         // ORDERING: Acquire, pairs with the Release exchange in `ServerSlots::finish`: whoever sees DONE sees the reply.
-        let (done, dead) = (
-            word(self.id.generation, DONE),
-            word(self.id.generation, DEAD),
-        );
+        let (done, dead) = (word(self.id.generation, DONE), word(self.id.generation, DEAD));
         self.state().load(Ordering::Acquire).decode(|seen| {
             if seen == done {
                 Seen::Done(self.header())
@@ -333,23 +292,14 @@ impl Call<'_> {
     }
 
     fn header(&self) -> ReplyHeader {
-        self.slots
-            .slots
-            .word(self.id.slot, REPLY_AT)
-            .load(Ordering::Relaxed)
-            .decode(ReplyHeader::from_word)
+        self.slots.slots.word(self.id.slot, REPLY_AT).load(Ordering::Relaxed).decode(ReplyHeader::from_word)
     }
 
     /// Waits for the reply: polls for the budget, then calls `before_park` and sleeps.
     ///
     /// `before_park` is for looking whether the request was taken at all, and ringing if not.
     #[inline]
-    pub fn wait(
-        &self,
-        until_ns: Option<u64>,
-        spin: &SpinBudget,
-        before_park: impl FnOnce(),
-    ) -> Waited {
+    pub fn wait(&self, until_ns: Option<u64>, spin: &SpinBudget, before_park: impl FnOnce()) -> Waited {
         let polled = spin.poll(until_ns, || match self.look() {
             Seen::InFlight => None,
             Seen::Done(header) => Some(Waited::Done(header)),
@@ -366,15 +316,10 @@ impl Call<'_> {
 
     #[cold]
     fn park(&self, until_ns: Option<u64>) -> Waited {
-        let (pending, parked) = (
-            word(self.id.generation, PENDING),
-            word(self.id.generation, PARKED),
-        );
+        let (pending, parked) = (word(self.id.generation, PENDING), word(self.id.generation, PARKED));
         // ORDERING: Relaxed: PARKED carries no data; the reply is read after `look`. If the exchange fails the reply
         // or the end came first, and the loop finds it.
-        let _ =
-            self.state()
-                .compare_exchange(pending, parked, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.state().compare_exchange(pending, parked, Ordering::Relaxed, Ordering::Relaxed);
         // ORDERING: SeqCst fence between PARKED and the look at `ended`, pairs with the fence in `ClientSlots::end`.
         fence(Ordering::SeqCst);
         if self.slots.has_ended() {
@@ -391,11 +336,7 @@ impl Call<'_> {
             }
             let slots = &self.slots.slots;
             // Whatever ends the sleep, the next round looks again.
-            let _: Woken =
-                slots
-                    .segment
-                    .region()
-                    .futex_wait(slots.at(self.id.slot), PARKED, until_ns);
+            let _: Woken = slots.segment.region().futex_wait(slots.at(self.id.slot), PARKED, until_ns);
         }
     }
 
@@ -412,11 +353,7 @@ impl Call<'_> {
         for from in [PENDING, PARKED, PENDING] {
             let old = word(self.id.generation, from);
             // ORDERING: Relaxed: ABANDONED carries no data.
-            if self
-                .state()
-                .compare_exchange(old, abandoned, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-            {
+            if self.state().compare_exchange(old, abandoned, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 let id = self.id;
                 std::mem::forget(self);
                 return Ok(Abandoned { id });
@@ -435,16 +372,9 @@ impl Call<'_> {
     /// If `words` is longer than [`REPLY_WORDS`].
     #[inline]
     pub fn read(&self, words: &mut [u64]) {
-        assert!(
-            words.len() <= REPLY_WORDS,
-            "{} words of {REPLY_WORDS}",
-            words.len()
-        );
+        assert!(words.len() <= REPLY_WORDS, "{} words of {REPLY_WORDS}", words.len());
         let slots = &self.slots.slots;
-        slots
-            .segment
-            .region()
-            .load_words(slots.at(self.id.slot) + PAYLOAD_AT, words);
+        slots.segment.region().load_words(slots.at(self.id.slot) + PAYLOAD_AT, words);
     }
 }
 
@@ -478,11 +408,7 @@ impl Abandoned {
     /// Gives the slot back if the server is done with it; says whether it did. The reply, if there is one, is handed
     /// to `discard` first.
     pub fn reclaim(&self, slots: &ClientSlots, discard: impl FnOnce(ReplyHeader, u64)) -> bool {
-        let call = Call {
-            slots,
-            id: self.id,
-            published: true,
-        };
+        let call = Call { slots, id: self.id, published: true };
         match call.look() {
             Seen::Done(header) => {
                 let mut first = [0];
@@ -522,13 +448,7 @@ pub struct ServerSlots {
 
 impl ServerSlots {
     pub(crate) fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
-        Self {
-            slots: Slots {
-                segment,
-                offset,
-                count,
-            },
-        }
+        Self { slots: Slots { segment, offset, count } }
     }
 
     /// Checks a peer's call name.
@@ -540,33 +460,20 @@ impl ServerSlots {
         if id.slot < self.slots.count {
             Ok(id)
         } else {
-            Err(Error::Corrupt {
-                what: "slot index",
-                found: id.slot.into(),
-                at: 0,
-            })
+            Err(Error::Corrupt { what: "slot index", found: id.slot.into(), at: 0 })
         }
     }
 
     /// Whether the caller cancelled the call. One load; the line is the caller's.
     pub fn is_cancelled(&self, id: CallId) -> bool {
-        self.slots
-            .word(id.slot, CANCEL_AT)
-            .load(Ordering::Relaxed)
-            .decode(|g| g == u64::from(id.generation))
+        self.slots.word(id.slot, CANCEL_AT).load(Ordering::Relaxed).decode(|g| g == u64::from(id.generation))
     }
 
     /// Asks for the slot's lines ahead of the reply. A hint.
     #[inline]
     pub fn prefetch(&self, id: CallId) {
-        self.slots
-            .segment
-            .region()
-            .prefetch_for_write(self.slots.at(id.slot));
-        self.slots
-            .segment
-            .region()
-            .prefetch_for_write(self.slots.at(id.slot) + crate::raw::LINE);
+        self.slots.segment.region().prefetch_for_write(self.slots.at(id.slot));
+        self.slots.segment.region().prefetch_for_write(self.slots.at(id.slot) + crate::raw::LINE);
     }
 
     /// Writes the reply and makes the slot DONE; wakes the caller if it sleeps. Once per call. Wait-free.
@@ -575,27 +482,21 @@ impl ServerSlots {
     /// If `payload` is longer than [`REPLY_WORDS`] or the slot was not checked.
     #[inline]
     pub fn finish(&self, id: CallId, header: ReplyHeader, payload: &[u64]) -> Finished {
-        assert!(
-            id.slot < self.slots.count && payload.len() <= REPLY_WORDS,
-            "reply does not fit its slot"
-        );
+        assert!(id.slot < self.slots.count && payload.len() <= REPLY_WORDS, "reply does not fit its slot");
         let at = self.slots.at(id.slot);
         let region = self.slots.segment.region();
-        region.store_words(at + PAYLOAD_AT, payload);
-        self.slots
-            .word(id.slot, REPLY_AT)
-            .store(header.to_word(), Ordering::Relaxed);
+        // The line behind first, as for a cell: the caller polls the first line.
+        let (first, behind) = payload.split_at(payload.len().min(FIRST_LINE_WORDS));
+        region.store_words(at + LINE, behind);
+        region.store_words(at + PAYLOAD_AT, first);
+        self.slots.word(id.slot, REPLY_AT).store(header.to_word(), Ordering::Relaxed);
         let done = word(id.generation, DONE);
         let mut old = word(id.generation, PENDING);
         // An honest client moves the state at most twice: PENDING, PARKED, ABANDONED.
         for _ in 0..4 {
             // ORDERING: Release, pairs with the Acquire load in `Call::look`: whoever sees DONE sees the reply.
             // Weakened to Relaxed (`done_relaxed`), an old reply is read.
-            match self
-                .slots
-                .state(id.slot)
-                .compare_exchange(old, done, FINISH, Ordering::Relaxed)
-            {
+            match self.slots.state(id.slot).compare_exchange(old, done, FINISH, Ordering::Relaxed) {
                 Ok(()) => {
                     return match old as u32 {
                         PARKED => {
@@ -649,11 +550,7 @@ mod tests {
         (client, ServerSlots::new(segment, HEADER_BYTES, count))
     }
 
-    const REPLY: ReplyHeader = ReplyHeader {
-        tag: 0xabcdef,
-        len: 9,
-        place: 0,
-    };
+    const REPLY: ReplyHeader = ReplyHeader { tag: 0xabcdef, len: 9, place: 0 };
 
     fn publish(client: &ClientSlots) -> Call<'_> {
         let mut call = client.acquire().unwrap();
@@ -667,14 +564,7 @@ mod tests {
 
     #[test]
     fn the_reply_header_survives_its_word() {
-        for header in [
-            REPLY,
-            ReplyHeader {
-                tag: 0,
-                len: u32::MAX,
-                place: 255,
-            },
-        ] {
+        for header in [REPLY, ReplyHeader { tag: 0, len: u32::MAX, place: 255 }] {
             assert_eq!(ReplyHeader::from_word(header.to_word()), header);
         }
     }
@@ -685,10 +575,7 @@ mod tests {
         for i in 0..10 {
             let call = publish(&client);
             assert!(client.acquire().is_none());
-            assert_eq!(
-                server.finish(call.id(), REPLY, &[i, 2]),
-                Finished::Delivered
-            );
+            assert_eq!(server.finish(call.id(), REPLY, &[i, 2]), Finished::Delivered);
             assert_eq!(call.wait(None, &at_once(), || ()), Waited::Done(REPLY));
             let mut words = [0; 2];
             call.read(&mut words);
@@ -710,12 +597,7 @@ mod tests {
         let id = call.id();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                while server
-                    .slots
-                    .state(0)
-                    .load(Ordering::Relaxed)
-                    .decode(|w| w as u32 != PARKED)
-                {
+                while server.slots.state(0).load(Ordering::Relaxed).decode(|w| w as u32 != PARKED) {
                     std::thread::yield_now();
                 }
                 server.finish(id, REPLY, &[]);
@@ -758,9 +640,7 @@ mod tests {
         let (client, server) = table(1);
         let call = publish(&client);
         server.finish(call.id(), REPLY, &[]);
-        let Err((call, Waited::Done(_))) = call.abandon() else {
-            panic!("the reply came first")
-        };
+        let Err((call, Waited::Done(_))) = call.abandon() else { panic!("the reply came first") };
         drop(call);
         let next = publish(&client);
         assert!(!server.is_cancelled(next.id()));
@@ -782,20 +662,7 @@ mod tests {
     #[test]
     fn a_slot_index_beyond_the_table_is_corrupt() {
         let (_, server) = table(3);
-        assert!(
-            server
-                .check(CallId {
-                    slot: 2,
-                    generation: 0
-                })
-                .is_ok()
-        );
-        assert!(matches!(
-            server.check(CallId {
-                slot: 3,
-                generation: 0
-            }),
-            Err(Error::Corrupt { found: 3, .. })
-        ));
+        assert!(server.check(CallId { slot: 2, generation: 0 }).is_ok());
+        assert!(matches!(server.check(CallId { slot: 3, generation: 0 }), Err(Error::Corrupt { found: 3, .. })));
     }
 }

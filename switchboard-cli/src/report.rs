@@ -67,12 +67,13 @@ impl Findings {
             }
         };
         let Killed { hung, notice, .. } = self.killed;
+        let in_flight = self.killed.in_flight();
         check(
             self.accuracy() >= LEAST_ACCURACY,
             format!("{} of {} images were recognised, less than {LEAST_ACCURACY}", self.work.right, self.work.images),
         );
-        check(self.killed.in_flight() > 0, "no call was in flight when the service was killed".into());
-        check(hung == 0, format!("{hung} callers were told nothing after the service was killed"));
+        check(in_flight > 0, "no call was in flight when the service was killed".into());
+        check(hung == 0, format!("{hung} of {in_flight} calls in flight at the kill were told nothing"));
         check(
             notice <= LATEST_NOTICE,
             format!("the last caller was told {:.1} ms after the kill, more than {LATEST_NOTICE:?}", ms(notice)),
@@ -170,14 +171,14 @@ mod tests {
         assert_eq!(problem_of(|found| found.work.right = 427), wrong);
         let wrong = "no call was in flight when the service was killed";
         assert_eq!(problem_of(|found| (found.killed.not_run, found.killed.may_have_run) = (0, 0)), wrong);
-        let wrong = "1 callers were told nothing after the service was killed";
+        let wrong = "1 of 9 calls in flight at the kill were told nothing";
         assert_eq!(problem_of(|found| found.killed.hung = 1), wrong);
         let wrong = "the last caller was told 100.5 ms after the kill, more than 100ms";
         assert_eq!(problem_of(|found| found.killed.notice = Duration::from_micros(100_500)), wrong);
         let wrong = "no call succeeded after the service was started again";
         assert_eq!(problem_of(|found| found.recovery = None), wrong);
-        let wrong = "left behind: 2 descriptors";
-        assert_eq!(problem_of(|found| found.left = vec!["2 descriptors".into()]), wrong);
+        let wrong = "left behind: a child process";
+        assert_eq!(problem_of(|found| found.left = vec!["a child process".into()]), wrong);
     }
 
     #[test]

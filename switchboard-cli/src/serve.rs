@@ -50,7 +50,7 @@ pub struct Args {
     pub until_stdin_closes: bool,
 }
 
-/// Serves until `SIGINT` or `SIGTERM` comes, then takes the instance down.
+/// Serves until `SIGINT`, `SIGTERM` or `SIGHUP` comes, then takes the instance down.
 ///
 /// # Errors
 /// When the switchboard cannot be opened or the instance's name is taken.

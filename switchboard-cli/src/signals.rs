@@ -10,12 +10,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::failure::{Explain, Result};
+use crate::failure::{Explain, Failure, Result};
 
 /// Why it is time to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// `SIGINT` or `SIGTERM` came.
+    /// One of the signals that ask for the end came.
     Signal(Signal),
     /// Standard input was closed, so the parent has ended or wants us to.
     StdinClosed,
@@ -23,7 +23,7 @@ pub enum End {
     TimedOut,
 }
 
-/// `SIGINT` and `SIGTERM`, held back for [`Ends::wait`].
+/// The signals that ask for the end, held back for [`Ends::wait`].
 #[derive(Debug)]
 pub struct Ends {
     signals: SignalFd,
@@ -32,10 +32,17 @@ pub struct Ends {
 impl Ends {
     /// Holds the signals back from now on, in this thread and those that it starts: call it before any is started.
     ///
+    /// A signal that this process was started to ignore stays ignored, as `nohup` wants it.
+    ///
     /// # Errors
-    /// When the kernel has no descriptor left.
+    /// When the kernel has no descriptor left, or `/proc` cannot be read.
     pub fn hold_back() -> Result<Self> {
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+        let what = || "cannot learn which signals are ignored".into();
+        let status = std::fs::read_to_string("/proc/self/status").explain(what)?;
+        let ignored = ignored(&status).ok_or_else(|| Failure::new("`/proc/self/status` names no ignored signals"))?;
+        // A signal that is blocked waits even if it is ignored, so an ignored one must not be among them.
+        let asks = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+        let signals: SigSet = asks.into_iter().filter(|signal| ignored & bit(*signal) == 0).collect();
         signals.thread_block().explain(|| "cannot hold signals back".into())?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&signals, flags).explain(|| "cannot wait for signals".into())?;
@@ -86,7 +93,7 @@ pub fn exit_when_stdin_closes() {
     });
 }
 
-/// Gives `SIGINT` and `SIGTERM` back their default effect: a child inherits what its parent holds back.
+/// Gives signals their effect again: a child inherits what its parent holds back.
 ///
 /// # Errors
 /// What `pthread_sigmask` says.
@@ -94,9 +101,36 @@ pub fn let_through() -> Result<()> {
     SigSet::all().thread_unblock().explain(|| "cannot let signals through".into())
 }
 
+/// The signals that a process ignores, a bit each, by the text of its `/proc/PID/status`.
+fn ignored(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+/// The signal's bit in the kernel's masks.
+fn bit(signal: Signal) -> u64 {
+    1 << (signal as u32 - 1)
+}
+
 /// Reads and forgets what is there; true at the end of the input.
 fn is_at_end(stdin: &std::io::Stdin) -> Result<bool> {
     let mut forgotten = [0; 256];
     let got = stdin.lock().read(&mut forgotten).explain(|| "cannot read standard input".into())?;
     Ok(got == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_as_the_kernel_writes_them() {
+        let mask = ignored("Name:\tswitchboard\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000000\n");
+        let is_ignored = |signal| mask.map(|mask| mask & bit(signal) != 0);
+        assert_eq!(
+            [Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGTERM].map(is_ignored),
+            [Some(true), Some(true), Some(false)]
+        );
+        assert_eq!(ignored("Name:\tswitchboard\n"), None);
+    }
 }

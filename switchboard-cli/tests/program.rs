@@ -56,6 +56,15 @@ fn demo_prints_one_object_keeps_its_promises_and_leaves_nothing() {
 
 #[test]
 fn interrupted_demo_ends_its_processes_and_removes_its_directory() {
+    interrupt_demo_by(Signal::SIGTERM);
+}
+
+#[test]
+fn demo_whose_terminal_is_gone_clears_up_too() {
+    interrupt_demo_by(Signal::SIGHUP);
+}
+
+fn interrupt_demo_by(signal: Signal) {
     let temporary = Directory::new();
     let mut command = temporary.program(&["demo"]);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -65,10 +74,10 @@ fn interrupted_demo_ends_its_processes_and_removes_its_directory() {
     assert!(begun, "the demo ended before it measured an echo");
 
     let started = children_of(demo.child.id());
-    demo.signal(Signal::SIGTERM);
+    demo.signal(signal);
     let last = said.last().expect("it says why it ends").expect("it is text");
-    assert_eq!(last, "switchboard: the demo was ended by SIGTERM");
-    assert_eq!(demo.wait().code(), Some(128 + Signal::SIGTERM as i32));
+    assert_eq!(last, format!("switchboard: the demo was ended by {signal}"));
+    assert_eq!(demo.wait().code(), Some(128 + signal as i32));
     assert_eq!(temporary.entries(), [""; 0]);
     // The demo waits for its children before it ends, so nobody has their numbers now.
     for pid in started {
@@ -91,6 +100,14 @@ fn a_served_instance_is_listed_with_its_pid_until_it_ends() {
     server.signal(Signal::SIGTERM);
     assert!(server.wait().success());
     assert_eq!(stdout_of(&mut runtime.program(&["list", "--json"])), "[]\n");
+}
+
+#[test]
+fn a_served_instance_whose_terminal_is_gone_is_taken_down() {
+    let runtime = Directory::new();
+    let mut server = Process::serve(&runtime, &["serve", "echo"]);
+    server.signal(Signal::SIGHUP);
+    assert!(server.wait().success());
 }
 
 #[test]

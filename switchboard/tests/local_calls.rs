@@ -363,7 +363,8 @@ fn the_number_of_threads_does_not_grow_with_connections() {
     connect();
     let names = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let comm = |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.ok()?.path().join("comm")).ok();
+        let comm =
+            |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.ok()?.path().join("comm")).ok();
         tasks.filter_map(comm).filter(|name| name.starts_with("demo.many") || name.starts_with("switchboard-w")).count()
     };
     let (with_one, _all) = (names(), threads());

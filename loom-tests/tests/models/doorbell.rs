@@ -15,7 +15,7 @@ fn send(producer: &Producer, ready: &ReadySet, lane: u32, watch: &WatchWord) {
     ready.announce(lane, watch.watch());
 }
 
-fn scan(consumer: &mut Consumer) -> Option<u64> {
+fn scan(consumer: &Consumer) -> Option<u64> {
     let mut body = [0; BODY_WORDS];
     consumer.scan(&mut body).unwrap().map(|_| body[0])
 }
@@ -129,7 +129,7 @@ fn two_lanes_lose_no_wakeup_to_each_other() {
 #[test]
 fn a_ring_brings_a_standby_to_an_untaken_frame() {
     explore("doorbell ring for a standby", None, || {
-        let (producer, mut consumer) = ring(1);
+        let (producer, consumer) = ring(1);
         let ready = ready_set(1);
         let caller = {
             let ready = ready.clone();
@@ -148,7 +148,7 @@ fn a_ring_brings_a_standby_to_an_untaken_frame() {
             }
             ready.sleep(bell, None);
         }
-        assert_eq!(scan(&mut consumer), Some(7));
+        assert_eq!(scan(&consumer), Some(7));
         caller.join().unwrap();
     });
 }

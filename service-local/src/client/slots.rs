@@ -40,12 +40,7 @@ impl GivenUp {
 
     /// Takes back the slots that the server is done with. One load if there are none.
     #[inline]
-    pub(super) fn sweep(
-        &self,
-        slots: &ClientSlots,
-        discard: impl Fn(ReplyHeader, u64),
-        free: impl Fn(u8, BlockRef),
-    ) {
+    pub(super) fn sweep(&self, slots: &ClientSlots, discard: impl Fn(ReplyHeader, u64), free: impl Fn(u8, BlockRef)) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }

@@ -38,6 +38,7 @@ impl Dispatcher<'_> {
         let started_ns = clock::now_ns();
         let Some((meta, payload)) = cell.open() else { return Dispatched::Corrupt };
         let Ok(call) = lane.shared.slots.check(meta.call) else { return Dispatched::Corrupt };
+        lane.shared.slots.prefetch(call);
         let request = match payload {
             Payload::Inline(len) => &cell.payload()[..len],
             Payload::Block { place, at, len } => {

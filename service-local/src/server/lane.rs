@@ -1,12 +1,12 @@
 //! One client's lane as the server holds it, and the table of all of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use service_core::Caller;
 use shm_ring::arena::{ArenaOwner, ArenaReader};
 use shm_ring::lane::ServerLane;
-use shm_ring::mpsc::Consumer;
+use shm_ring::mpsc::{self, Consumer};
 use shm_ring::rendezvous::Connection;
 
 use crate::frame::{Cell, KIND_CALL};
@@ -32,8 +32,7 @@ pub(super) struct Lane {
     pub(super) connection: Connection,
     pub(super) added_requests: Added<ArenaReader>,
     pub(super) added_replies: Added<ArenaOwner>,
-    /// Held while one frame is taken, never longer.
-    consumer: Mutex<Consumer>,
+    consumer: Consumer,
     /// The client is gone: what it committed is still served, then the lane is retired.
     leaving: AtomicBool,
     /// The client wrote what it must not: nothing of it is served any more.
@@ -56,35 +55,36 @@ impl Lane {
             connection,
             added_requests: Added::new(),
             added_replies: Added::new(),
-            consumer: Mutex::new(consumer),
+            consumer,
             leaving: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         }
     }
 
-    fn consumer(&self) -> MutexGuard<'_, Consumer> {
-        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the frame at the head. For the polling worker: if another worker holds the lane, it will look again.
+    /// Takes the frame at the head. For the polling worker: if another worker is at it, it will look again.
     #[inline]
     pub(super) fn try_take(&self, cell: &mut Cell) -> Take {
-        match self.consumer.try_lock() {
-            Ok(mut consumer) => read(consumer.try_take(&mut cell.body)),
-            Err(TryLockError::WouldBlock) => Take::Busy,
-            Err(TryLockError::Poisoned(poisoned)) => read(poisoned.into_inner().try_take(&mut cell.body)),
+        match self.consumer.try_take(&mut cell.body) {
+            Ok(mpsc::Take::Empty) => Take::Nothing,
+            Ok(mpsc::Take::Busy) => Take::Busy,
+            Ok(mpsc::Take::Frame(taken)) if taken.kind == KIND_CALL => Take::Frame,
+            Ok(mpsc::Take::Frame(_)) | Err(_) => Take::Corrupt,
         }
     }
 
-    /// Takes the first frame anywhere in the lane, past held claims. A busy lock is waited for: it is not "empty".
+    /// Takes the first frame anywhere in the lane, past held claims. A busy lane is waited for: it is not "empty".
     pub(super) fn scan(&self, cell: &mut Cell) -> Take {
-        read(self.consumer().scan(&mut cell.body))
+        match self.consumer.scan(&mut cell.body) {
+            Ok(None) => Take::Nothing,
+            Ok(Some(taken)) if taken.kind == KIND_CALL => Take::Frame,
+            Ok(Some(_)) | Err(_) => Take::Corrupt,
+        }
     }
 
     /// Whether a frame waits anywhere in the lane.
     pub(super) fn has_work(&self) -> bool {
-        self.consumer().has_committed()
+        self.consumer.has_committed()
     }
 
     pub(super) fn requests(&self) -> Readers<'_> {
@@ -117,14 +117,6 @@ impl Lane {
 
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
-    }
-}
-
-fn read(taken: Result<Option<shm_ring::mpsc::Taken>, shm_ring::Error>) -> Take {
-    match taken {
-        Ok(None) => Take::Nothing,
-        Ok(Some(taken)) if taken.kind == KIND_CALL => Take::Frame,
-        Ok(Some(_)) | Err(_) => Take::Corrupt,
     }
 }
 

@@ -152,9 +152,11 @@ impl Poller {
                 lane.shared.watch().heat();
                 // Lanes behind the found one were cooled but not looked at: their frames may have come before COLD.
                 for other in hot.iter().filter(|other| !Arc::ptr_eq(other, &lane)) {
-                    hub.ready.cool(other.shared.watch(), || other.has_work().then_some(())).into_iter().for_each(|()| {
-                        self.hot.push(Arc::clone(other));
-                    });
+                    hub.ready.cool(other.shared.watch(), || other.has_work().then_some(())).into_iter().for_each(
+                        |()| {
+                            self.hot.push(Arc::clone(other));
+                        },
+                    );
                 }
                 self.hot.push(lane);
                 Parked::Frame(self.hot.len() - 1)

@@ -40,38 +40,22 @@ impl RuntimeDir {
     /// # Errors
     /// [`Error::RuntimeDir`] if it cannot be made, is no directory, belongs to another user, or lets others write.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let refused = |why: String| Error::RuntimeDir {
-            dir: path.display().to_string(),
-            why,
-        };
+        let refused = |why: String| Error::RuntimeDir { dir: path.display().to_string(), why };
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(path)
-            .map_err(|error| refused(format!("cannot be made: {error}")))?;
+        builder.create(path).map_err(|error| refused(format!("cannot be made: {error}")))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|errno| refused(format!("cannot be opened: {errno}")))?;
-        let stat = rustix::fs::fstat(&fd)
-            .map_err(|errno| refused(format!("cannot be examined: {errno}")))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("cannot be examined: {errno}")))?;
         if stat.st_uid != own_uid() {
-            return Err(refused(format!(
-                "belongs to user {}, this process runs as {}",
-                stat.st_uid,
-                own_uid()
-            )));
+            return Err(refused(format!("belongs to user {}, this process runs as {}", stat.st_uid, own_uid())));
         }
         if stat.st_mode & 0o022 != 0 {
-            return Err(refused(format!(
-                "mode {:o} lets others write",
-                stat.st_mode & 0o7777
-            )));
+            return Err(refused(format!("mode {:o} lets others write", stat.st_mode & 0o7777)));
         }
-        Ok(Self {
-            fd,
-            path: path.to_owned(),
-        })
+        Ok(Self { fd, path: path.to_owned() })
     }
 
     /// Its path, for messages.
@@ -113,15 +97,7 @@ impl RuntimeDir {
         let failed = Error::system("reading the runtime directory");
         let entries = rustix::fs::Dir::read_from(&self.fd).map_err(failed)?;
         let mut names: Vec<String> = entries
-            .filter_map(|entry| {
-                entry
-                    .ok()?
-                    .file_name()
-                    .to_str()
-                    .ok()?
-                    .strip_suffix(SOCKET_SUFFIX)
-                    .map(str::to_owned)
-            })
+            .filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.strip_suffix(SOCKET_SUFFIX).map(str::to_owned))
             .collect();
         names.sort_unstable();
         Ok(names)

@@ -32,8 +32,8 @@ impl Peer {
     /// # Errors
     /// [`Error::Closed`] if the peer is gone already, [`Error::System`] for other answers.
     pub(super) fn of(socket: BorrowedFd<'_>) -> Result<Self, Error> {
-        let credentials = rustix::net::sockopt::socket_peercred(socket)
-            .map_err(Error::system("reading peer credentials"))?;
+        let credentials =
+            rustix::net::sockopt::socket_peercred(socket).map_err(Error::system("reading peer credentials"))?;
         Ok(Self {
             uid: credentials.uid.as_raw(),
             gid: credentials.gid.as_raw(),
@@ -57,18 +57,12 @@ impl Peer {
     /// # Errors
     /// [`Error::System`] if there is no descriptor left.
     pub fn pidfd(&self) -> Result<OwnedFd, Error> {
-        self.pidfd.try_clone().map_err(|source| Error::System {
-            what: "duplicating a pidfd",
-            source,
-        })
+        self.pidfd.try_clone().map_err(|source| Error::System { what: "duplicating a pidfd", source })
     }
 }
 
 fn readable_within_ms(fd: BorrowedFd<'_>, ms: u32) -> bool {
-    let timeout = rustix::event::Timespec {
-        tv_sec: i64::from(ms / 1000),
-        tv_nsec: i64::from(ms % 1000) * 1_000_000,
-    };
+    let timeout = rustix::event::Timespec { tv_sec: i64::from(ms / 1000), tv_nsec: i64::from(ms % 1000) * 1_000_000 };
     let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     // An interrupted wait counts as "not yet": who needs certainty asks again.
     matches!(rustix::event::poll(&mut polled, Some(&timeout)), Ok(n) if n > 0)
@@ -80,33 +74,22 @@ fn pidfd_of(socket: BorrowedFd<'_>, pid: rustix::process::Pid) -> Result<OwnedFd
             Ok(fd) => return Ok(fd),
             Err(Errno::NOPROTOOPT) => {} // a kernel before 6.5
             Err(Errno::SRCH | Errno::NODATA) => {
-                return Err(Error::Closed {
-                    during: "reading peer credentials",
-                });
+                return Err(Error::Closed { during: "reading peer credentials" });
             }
             Err(errno) => return Err(Error::system("SO_PEERPIDFD")(errno)),
         }
     }
     // The number could be somebody else's by now. If the socket is still connected after it was opened, its owner was
     // alive then, and the number its own.
-    let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(
-        |errno| match errno {
-            Errno::SRCH => Error::Closed {
-                during: "reading peer credentials",
-            },
-            errno => Error::system("pidfd_open")(errno),
-        },
-    )?;
+    let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(|errno| match errno {
+        Errno::SRCH => Error::Closed { during: "reading peer credentials" },
+        errno => Error::system("pidfd_open")(errno),
+    })?;
     let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
-    let now = rustix::event::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     match rustix::event::poll(&mut polled, Some(&now)) {
         Ok(0) => Ok(fd),
-        Ok(_) => Err(Error::Closed {
-            during: "reading peer credentials",
-        }),
+        Ok(_) => Err(Error::Closed { during: "reading peer credentials" }),
         Err(errno) => Err(Error::system("poll")(errno)),
     }
 }
@@ -120,18 +103,10 @@ fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes, the size of `fd`, and updates `len`; both are live locals.
     let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_PEERPIDFD,
-            (&raw mut fd).cast(),
-            &raw mut len,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PEERPIDFD, (&raw mut fd).cast(), &raw mut len)
     };
     if answer != 0 || fd < 0 {
-        let errno = std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EINVAL);
+        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
         return Err(Errno::from_raw_os_error(errno));
     }
     // SAFETY: the kernel installed this descriptor for this call, so nobody else owns it.

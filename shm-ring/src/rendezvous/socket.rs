@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
 use super::directory::{RuntimeDir, SOCKET_SUFFIX};
@@ -28,13 +28,8 @@ const BACKLOG: i32 = 1024;
 
 fn stream() -> Result<OwnedFd, Error> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(
-        |errno| Error::ResourceExhausted {
-            what: "socket",
-            bytes: 0,
-            source: errno.into(),
-        },
-    )
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(|errno| Error::ResourceExhausted { what: "socket", bytes: 0, source: errno.into() })
 }
 
 fn address(dir: &RuntimeDir, file: &str) -> Result<SocketAddrUnix, Error> {
@@ -70,10 +65,7 @@ impl Listener {
         let lock = dir.lock()?;
         match probe(&address)? {
             Probed::Alive(pid) => {
-                return Err(Error::AlreadyServed {
-                    name: name.to_owned(),
-                    pid,
-                });
+                return Err(Error::AlreadyServed { name: name.to_owned(), pid });
             }
             Probed::Stale => rustix::fs::unlinkat(dir.fd(), &file, AtFlags::empty())
                 .map_err(Error::system("removing a dead service's socket"))?,
@@ -86,13 +78,7 @@ impl Listener {
         rustix::net::listen(&fd, BACKLOG).map_err(Error::system("listening"))?;
         let inode = inode(&dir, &file).unwrap_or(0);
         drop(lock);
-        Ok(Self {
-            fd: Arc::new(fd),
-            dir,
-            file,
-            inode,
-            spare: Mutex::new(spare()),
-        })
+        Ok(Self { fd: Arc::new(fd), dir, file, inode, spare: Mutex::new(spare()) })
     }
 
     /// The descriptor, to be watched: readable when somebody connects.
@@ -113,11 +99,7 @@ impl Listener {
                 drop(kept.take());
                 drop(rustix::net::accept_with(&*self.fd, SocketFlags::CLOEXEC));
                 *kept = spare();
-                Err(Error::ResourceExhausted {
-                    what: "accepted socket",
-                    bytes: 0,
-                    source: errno.into(),
-                })
+                Err(Error::ResourceExhausted { what: "accepted socket", bytes: 0, source: errno.into() })
             }
             Err(errno) => Err(Error::system("accept")(errno)),
         }
@@ -137,18 +119,11 @@ impl Drop for Listener {
 }
 
 fn spare() -> Option<OwnedFd> {
-    rustix::fs::open(
-        "/dev/null",
-        rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .ok()
+    rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
 }
 
 fn inode(dir: &RuntimeDir, file: &str) -> Option<u64> {
-    rustix::fs::statat(dir.fd(), file, AtFlags::SYMLINK_NOFOLLOW)
-        .ok()
-        .map(|stat| stat.st_ino)
+    rustix::fs::statat(dir.fd(), file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_ino)
 }
 
 enum Probed {
@@ -161,8 +136,7 @@ fn probe(address: &SocketAddrUnix) -> Result<Probed, Error> {
     let fd = stream()?;
     match rustix::net::connect(&fd, address) {
         Ok(()) => {
-            let pid = rustix::net::sockopt::socket_peercred(&fd)
-                .map_err(Error::system("reading peer credentials"))?;
+            let pid = rustix::net::sockopt::socket_peercred(&fd).map_err(Error::system("reading peer credentials"))?;
             Ok(Probed::Alive(pid.pid.as_raw_nonzero().get().unsigned_abs()))
         }
         // A full backlog is a live listener too.
@@ -192,10 +166,7 @@ pub struct Connection {
 impl Connection {
     fn over(fd: OwnedFd) -> Result<Self, Error> {
         let peer = Peer::of(fd.as_fd())?;
-        Ok(Self {
-            fd: Arc::new(fd),
-            peer,
-        })
+        Ok(Self { fd: Arc::new(fd), peer })
     }
 
     /// Connects to a name in the directory. Waits up to `timeout` only if the listener's backlog is full.
@@ -205,10 +176,7 @@ impl Connection {
     pub fn connect(dir: &RuntimeDir, name: &str, timeout: Duration) -> Result<Self, Error> {
         let file = file_name(name);
         let address = address(dir, &file)?;
-        let not_found = || Error::NotFound {
-            name: name.to_owned(),
-            dir: dir.path().display().to_string(),
-        };
+        let not_found = || Error::NotFound { name: name.to_owned(), dir: dir.path().display().to_string() };
         let fd = stream()?;
         let until = std::time::Instant::now() + timeout;
         loop {
@@ -251,18 +219,12 @@ impl Connection {
     /// `WouldBlock` if the peer has not read what was sent before.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
         if bytes.len() > MAX_MESSAGE || fds.len() > MAX_FDS {
-            return Err(Error::TooLarge {
-                len: bytes.len(),
-                limit: MAX_MESSAGE,
-            });
+            return Err(Error::TooLarge { len: bytes.len(), limit: MAX_MESSAGE });
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() {
-            assert!(
-                control.push(SendAncillaryMessage::ScmRights(fds)),
-                "room for MAX_FDS was made"
-            );
+            assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "room for MAX_FDS was made");
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         loop {
@@ -288,19 +250,12 @@ impl Connection {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let received = loop {
-            match rustix::net::recvmsg(
-                &*self.fd,
-                &mut [IoSliceMut::new(&mut bytes)],
-                &mut control,
-                flags,
-            ) {
+            match rustix::net::recvmsg(&*self.fd, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
                 Ok(received) => break received,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::CONNRESET) => {
-                    return Err(Error::Closed {
-                        during: "receiving",
-                    });
+                    return Err(Error::Closed { during: "receiving" });
                 }
                 Err(errno) => return Err(Error::system("recvmsg")(errno)),
             }
@@ -313,20 +268,12 @@ impl Connection {
             })
             .flatten()
             .collect();
-        if received
-            .flags
-            .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-        {
+        if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
             let what = format!("over {MAX_MESSAGE} bytes or {MAX_FDS} descriptors");
-            return Err(Error::BadMessage {
-                during: "receiving",
-                what,
-            });
+            return Err(Error::BadMessage { during: "receiving", what });
         }
         if received.bytes == 0 {
-            return Err(Error::Closed {
-                during: "receiving",
-            });
+            return Err(Error::Closed { during: "receiving" });
         }
         bytes.truncate(received.bytes);
         Ok(Some(Received { bytes, fds }))
@@ -345,15 +292,9 @@ impl Connection {
             let left = until.saturating_duration_since(std::time::Instant::now());
             if left.is_zero() {
                 let source = std::io::ErrorKind::TimedOut.into();
-                return Err(Error::System {
-                    what: "waiting for a message",
-                    source,
-                });
+                return Err(Error::System { what: "waiting for a message", source });
             }
-            let left = rustix::event::Timespec {
-                tv_sec: left.as_secs() as i64,
-                tv_nsec: left.subsec_nanos().into(),
-            };
+            let left = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
             let mut polled = [PollFd::new(&*self.fd, PollFlags::IN)];
             match rustix::event::poll(&mut polled, Some(&left)) {
                 Ok(_) | Err(Errno::INTR) => {}

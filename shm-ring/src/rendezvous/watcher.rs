@@ -112,34 +112,14 @@ fn watcher() -> Result<&'static Watcher, Error> {
     if let Some(watcher) = WATCHER.get() {
         return Ok(watcher);
     }
-    let exhausted = |source| Error::ResourceExhausted {
-        what: "watcher",
-        bytes: 0,
-        source,
-    };
-    let epoll =
-        epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| exhausted(errno.into()))?;
-    let nudge = eventfd(
-        0,
-        rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
-    )
-    .map_err(|errno| exhausted(errno.into()))?;
-    epoll::add(
-        &epoll,
-        &nudge,
-        epoll::EventData::new_u64(NUDGE),
-        epoll::EventFlags::IN,
-    )
-    .map_err(|errno| exhausted(errno.into()))?;
-    let watcher = WATCHER.get_or_init(|| Watcher {
-        epoll,
-        nudge,
-        entries: Mutex::default(),
-    });
-    std::thread::Builder::new()
-        .name("switchboard-watcher".into())
-        .spawn(|| watcher.run())
-        .map_err(exhausted)?;
+    let exhausted = |source| Error::ResourceExhausted { what: "watcher", bytes: 0, source };
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| exhausted(errno.into()))?;
+    let nudge = eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK)
+        .map_err(|errno| exhausted(errno.into()))?;
+    epoll::add(&epoll, &nudge, epoll::EventData::new_u64(NUDGE), epoll::EventFlags::IN)
+        .map_err(|errno| exhausted(errno.into()))?;
+    let watcher = WATCHER.get_or_init(|| Watcher { epoll, nudge, entries: Mutex::default() });
+    std::thread::Builder::new().name("switchboard-watcher".into()).spawn(|| watcher.run()).map_err(exhausted)?;
     Ok(watcher)
 }
 
@@ -162,25 +142,12 @@ impl Watcher {
         if readable {
             flags |= epoll::EventFlags::IN;
         }
-        epoll::add(&self.epoll, &*fd, epoll::EventData::new_u64(id), flags).map_err(|errno| {
-            Error::ResourceExhausted {
-                what: "watch",
-                bytes: 0,
-                source: errno.into(),
-            }
-        })?;
+        epoll::add(&self.epoll, &*fd, epoll::EventData::new_u64(id), flags)
+            .map_err(|errno| Error::ResourceExhausted { what: "watch", bytes: 0, source: errno.into() })?;
         if let Some(at) = deadline_ns {
             entries.by_deadline.insert((at, id));
         }
-        entries.by_id.insert(
-            id,
-            Entry {
-                fd,
-                readable,
-                deadline_ns,
-                handler,
-            },
-        );
+        entries.by_id.insert(id, Entry { fd, readable, deadline_ns, handler });
         drop(entries);
         if deadline_ns.is_some() {
             // A full counter is a nudge too.
@@ -205,17 +172,10 @@ impl Watcher {
             let first = self.entries().by_deadline.first().map(|(at, _)| *at);
             let timeout = first.map(|at| {
                 let left = at.saturating_sub(crate::clock::kernel_ns());
-                Timespec {
-                    tv_sec: (left / 1_000_000_000) as i64,
-                    tv_nsec: (left % 1_000_000_000) as i64,
-                }
+                Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 }
             });
             events.clear();
-            let waited = epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                timeout.as_ref(),
-            );
+            let waited = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
             if let Err(errno) = waited
                 && errno != Errno::INTR
             {
@@ -235,11 +195,7 @@ impl Watcher {
             let _ = rustix::io::read(&self.nudge, &mut [0; 8]);
             return;
         }
-        let found = self
-            .entries()
-            .by_id
-            .get(&id)
-            .map(|entry| (Arc::clone(&entry.handler), entry.readable));
+        let found = self.entries().by_id.get(&id).map(|entry| (Arc::clone(&entry.handler), entry.readable));
         let Some((handler, readable)) = found else {
             return;
         };
@@ -284,12 +240,7 @@ impl Watcher {
         let now = crate::clock::kernel_ns();
         loop {
             let mut entries = self.entries();
-            let Some((at, id)) = entries
-                .by_deadline
-                .first()
-                .copied()
-                .filter(|(at, _)| *at <= now)
-            else {
+            let Some((at, id)) = entries.by_deadline.first().copied().filter(|(at, _)| *at <= now) else {
                 return;
             };
             entries.by_deadline.remove(&(at, id));

@@ -1,4 +1,4 @@
-//! Ends the demo from outside its own flow: on `SIGINT` and `SIGTERM`, and when it takes too long.
+//! Ends the demo from outside its own flow: on the signals that ask for it, and when it takes too long.
 
 use std::time::Duration;
 

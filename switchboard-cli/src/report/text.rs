@@ -155,7 +155,7 @@ mod tests {
     fn the_reader_is_told_what_is_left_behind() {
         let mut found = all_well();
         assert!(text(&found).contains("Left behind: nothing."));
-        found.left = vec!["1 descriptors (4 now, 3 at the start)".into()];
-        assert!(text(&found).contains("Left behind: 1 descriptors (4 now, 3 at the start)."));
+        found.left = vec!["a child process".into(), "descriptors (6 instead of 5)".into()];
+        assert!(text(&found).contains("Left behind: a child process, descriptors (6 instead of 5)."));
     }
 }
