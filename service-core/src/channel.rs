@@ -1,10 +1,12 @@
 //! What a typed client calls through: one address, bound to whichever transport serves it now.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use crossbeam_utils::CachePadded;
+use try_lock::{Locked, TryLock};
 
 use crate::descriptor::{MethodMap, ServiceDescriptor};
 use crate::handler::MethodIndex;
@@ -20,6 +22,16 @@ struct Bound {
     map: MethodMap,
 }
 
+/// How many threads call at once without sharing the count of references to the transport.
+const SEATS: usize = 16;
+
+/// Where a thread keeps its reference to the transport between calls.
+///
+/// A call holds its seat, so that the transport lives as long as the call without its reference count being touched:
+/// one exchange and one plain store a call, where a counted reference costs two exchanges of a word that all threads
+/// share.
+type Seat = CachePadded<TryLock<Option<Arc<Bound>>>>;
+
 /// Calls the methods of one service at one address. Shared by threads.
 ///
 /// A channel survives the service's restart: a call that finds the transport dead connects again,
@@ -28,7 +40,9 @@ pub struct Channel {
     registry: Arc<dyn Registry>,
     address: Address,
     descriptor: &'static ServiceDescriptor,
-    bound: ArcSwapOption<Bound>,
+    /// The transport of all threads; seats take their references from here.
+    bound: Mutex<Option<Arc<Bound>>>,
+    seats: Box<[Seat]>,
     stats: Arc<ServiceStats>,
 }
 
@@ -44,7 +58,8 @@ impl Channel {
         descriptor: &'static ServiceDescriptor,
     ) -> Result<Self, Status> {
         let stats = Arc::new(ServiceStats::new(descriptor));
-        let channel = Self { registry, address, descriptor, bound: ArcSwapOption::empty(), stats };
+        let seats = (0..SEATS).map(|_| CachePadded::new(TryLock::new(None))).collect();
+        let channel = Self { registry, address, descriptor, bound: Mutex::new(None), seats, stats };
         channel.bind()?;
         Ok(channel)
     }
@@ -80,13 +95,15 @@ impl Channel {
         reply: &mut dyn Decode,
         times: &mut CallTimes,
     ) -> Result<(), Status> {
-        let guard = self.bound.load();
-        let rebound;
-        let bound = match &*guard {
-            Some(bound) if bound.transport.is_alive() => bound,
-            _ => {
-                rebound = self.bind()?;
-                &rebound
+        let mut seat = self.seat();
+        let counted;
+        let bound = match seat.as_deref_mut() {
+            Some(Some(bound)) if bound.transport.is_alive() => &*bound,
+            Some(empty) => &*empty.insert(self.bind()?),
+            // More threads than seats.
+            None => {
+                counted = self.bind()?;
+                &counted
             }
         };
         let Some(index) = bound.map.get(method) else {
@@ -95,12 +112,29 @@ impl Channel {
         bound.transport.call(index, timeout, request, reply, times)
     }
 
-    /// Connects and makes the new transport the one of all threads.
+    /// A seat that no other call holds.
+    #[inline]
+    fn seat(&self) -> Option<Locked<'_, Option<Arc<Bound>>>> {
+        let first = first_choice();
+        (0..SEATS).find_map(|next| self.seats[(first + next) % SEATS].try_lock())
+    }
+
+    /// Gives the live transport that all threads share, connecting if there is none.
     ///
-    /// Threads that meet a dead transport together may each connect; the registry gives them the
-    /// same connection, and the last one stored stays.
+    /// Of threads that meet a dead transport together one connects, and the others wait for it.
     #[cold]
     fn bind(&self) -> Result<Arc<Bound>, Status> {
+        let mut current = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bound) = current.as_ref().filter(|bound| bound.transport.is_alive()) {
+            return Ok(Arc::clone(bound));
+        }
+        // What the dead one holds goes before the new one's comes. Seats in use let go at their next call.
+        *current = None;
+        for seat in &self.seats {
+            if let Some(mut seat) = seat.try_lock() {
+                *seat = None;
+            }
+        }
         let bind = || {
             let transport = self.registry.connect(&self.address)?;
             let map = self.descriptor.bind(transport.descriptor())?;
@@ -108,7 +142,7 @@ impl Channel {
         };
         // Whatever failed here failed before the call was handed to anybody.
         let bound = bind().map_err(|status: Status| status.with_outcome(Outcome::NotRun))?;
-        self.bound.store(Some(Arc::clone(&bound)));
+        *current = Some(Arc::clone(&bound));
         Ok(bound)
     }
 
@@ -135,11 +169,20 @@ impl Channel {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let alive = self.bound.load().as_ref().is_some_and(|bound| bound.transport.is_alive());
+        let current = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = current.as_ref().is_some_and(|bound| bound.transport.is_alive());
         f.debug_struct("Channel")
             .field("address", &self.address)
             .field("service", &self.descriptor.trait_name)
             .field("alive", &alive)
             .finish_non_exhaustive()
     }
+}
+
+/// Where this thread begins to look for a seat: threads begin at different ones.
+#[inline]
+fn first_choice() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static CHOICE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SEATS);
+    CHOICE.with(|choice| *choice)
 }

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::peer::{PeerWord, Untrusted};
 use crate::raw::{LINE, LINE_PAIR};
 use crate::segment::Segment;
-use crate::sync::{AtomicBool, AtomicU64, Ordering, fence, yield_now};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Bytes of one cell.
 pub const CELL_BYTES: usize = LINE_PAIR;
@@ -146,7 +146,7 @@ impl Producer {
             let tail = self.tail.load(Ordering::Relaxed);
             let free = Stage::free(self.cells.lap(tail));
             // The word is looked at before the exchange: a claim of a cell that is still full could not be undone.
-            // ORDERING: Acquire, pairs with the Release store of FREE in `Taking::take`: the consumer's reads of
+            // ORDERING: Acquire, pairs with the Release store of FREE in `Consumer::take`: the consumer's reads of
             // the cell are over before we write it.
             let ahead = self.cells.word(tail).load(Ordering::Acquire).decode(|w| Stage::of(w).ahead_of(free));
             if ahead == 0 {
@@ -167,14 +167,14 @@ impl Producer {
     /// After the consumer's death an untaken frame has certainly not been handled (see [`Consumer::try_take`]).
     pub fn is_untaken(&self, position: u64) -> bool {
         let committed = Stage::committed(self.cells.lap(position));
-        // ORDERING: Acquire, pairs with the release fence in `Taking::take`: whoever saw an effect of the handler
+        // ORDERING: Acquire, pairs with the release fence in `Consumer::take`: whoever saw an effect of the handler
         // sees here that the cell was freed before.
         self.cells.word(position).load(Ordering::Acquire).decode(|w| Stage::of(w) == committed)
     }
 
-    /// Asks for the next cell's line ahead of the next claim. A hint.
+    /// Asks for the next cell's lines, to be done some time before the claim. A hint.
     #[inline]
-    pub fn prefetch_next(&self) {
+    pub fn prefetch(&self) {
         let tail = self.tail.load(Ordering::Relaxed);
         let at = self.cells.at(tail);
         self.cells.segment.region().prefetch_for_write(at);
@@ -199,8 +199,7 @@ impl fmt::Debug for Claim<'_> {
 impl Claim<'_> {
     /// Writes the body and makes the frame visible; gives its position. Wait-free.
     ///
-    /// `kind` is the caller's, 1 to 127; `len` is the caller's too, and bounded by what fits a cell. Words of the
-    /// body beyond `body` keep what they held.
+    /// `kind` is the caller's, 1 to 127. `len` is the body's length in bytes; the consumer copies so much out.
     ///
     /// # Panics
     /// If `kind` is out of range or `body` is longer than a cell.
@@ -253,74 +252,23 @@ enum Look {
     Past,
 }
 
-/// What a try at taking gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Take {
-    /// A frame; its body was copied out and its cell is free.
-    Frame(Taken),
-    /// No frame is committed where we looked.
-    Empty,
-    /// Another thread is just taking: there may be a frame.
-    Busy,
-}
-
-/// The consuming side; shared by threads of one process, of which one takes at a time.
-///
-/// The lock is held for one frame's copy, never over a handler. It is not a mutex because of what giving it back
-/// costs: a read-modify-write would wait until the store that frees the cell has reached the other processor (half a
-/// round trip), a plain store does not.
+/// The consuming side.
 #[derive(Debug)]
 pub struct Consumer {
     cells: Cells,
-    /// The lowest position that may be untaken. Private; written by the holder of `taking` only.
-    head: AtomicU64,
-    aborted: AtomicU64,
-    taking: AtomicBool,
-}
-
-/// The right to take.
-struct Taking<'a>(&'a Consumer);
-
-impl Drop for Taking<'_> {
-    fn drop(&mut self) {
-        // ORDERING: Release, pairs with the Acquire exchange in `Consumer::try_lock`: the next holder sees `head`.
-        self.0.taking.store(false, Ordering::Release);
-    }
+    /// The lowest position that may be untaken. Private.
+    head: u64,
+    aborted: u64,
 }
 
 impl Consumer {
     pub(crate) fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
-        Self {
-            cells: Cells::new(segment, offset, count),
-            head: AtomicU64::new(0),
-            aborted: AtomicU64::new(0),
-            taking: AtomicBool::new(false),
-        }
-    }
-
-    fn try_lock(&self) -> Option<Taking<'_>> {
-        // ORDERING: Acquire, pairs with the Release store in `Taking::drop`.
-        let won = self.taking.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
-        won.is_ok().then_some(Taking(self))
-    }
-
-    fn lock(&self) -> Taking<'_> {
-        loop {
-            if let Some(taking) = self.try_lock() {
-                return taking;
-            }
-            // The holder copies one frame; if it is not running, let it.
-            yield_now();
-        }
-    }
-
-    fn head(&self) -> u64 {
-        self.head.load(Ordering::Relaxed)
+        Self { cells: Cells::new(segment, offset, count), head: 0, aborted: 0 }
     }
 
     /// Frames that their producers took back, so far.
     pub fn aborted(&self) -> u64 {
-        self.aborted.load(Ordering::Relaxed)
+        self.aborted
     }
 
     /// Takes the frame at the head, if it is there: copies its body out and frees the cell. Wait-free; if there is
@@ -333,37 +281,58 @@ impl Consumer {
     /// # Errors
     /// [`Error::Corrupt`] if the head's word is impossible.
     #[inline]
-    pub fn try_take(&self, body: &mut [u64; BODY_WORDS]) -> Result<Take, Error> {
-        // A look without the lock: another thread may move `head` on meanwhile, then this look is at a past cell.
-        if matches!(self.look(self.head())?, Look::Free) {
-            return Ok(Take::Empty);
+    pub fn try_take(&mut self, body: &mut [u64; BODY_WORDS]) -> Result<Option<Taken>, Error> {
+        // Each round moves `head` on, and no honest ring has more than `count` cells to step over.
+        for _ in 0..self.cells.count {
+            let position = self.head;
+            match self.look(position)? {
+                Look::Free => return Ok(None),
+                Look::Past => self.head = position.wrapping_add(1),
+                Look::Committed(taken) => {
+                    self.head = position.wrapping_add(1);
+                    if self.take(position, taken, body) {
+                        return Ok(Some(taken));
+                    }
+                }
+            }
         }
-        match self.try_lock() {
-            Some(taking) => Ok(taking.at_head(body)?.map_or(Take::Empty, Take::Frame)),
-            None => Ok(Take::Busy),
-        }
+        Ok(None)
     }
 
     /// Takes the first committed frame anywhere in the ring, held claims notwithstanding. Looks at every cell if
-    /// there is none; bounded by the square of the cells. Waits for a thread that is just taking, because a busy lock
-    /// is not "empty".
+    /// there is none; bounded by the square of the cells, wait-free.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if a cell's word is impossible.
-    pub fn scan(&self, body: &mut [u64; BODY_WORDS]) -> Result<Option<Taken>, Error> {
-        self.lock().anywhere(body)
+    pub fn scan(&mut self, body: &mut [u64; BODY_WORDS]) -> Result<Option<Taken>, Error> {
+        loop {
+            if let Some(taken) = self.try_take(body)? {
+                return Ok(Some(taken));
+            }
+            let Some((mut position, mut taken)) = self.first_committed(self.cells.count)? else {
+                return Ok(None);
+            };
+            // A frame that was committed before the one just seen may lie in front of it, missed when we passed.
+            // Having seen the later one we look again, until a pass finds nothing earlier: one pass would break the
+            // order of a producer that committed both while we went by.
+            while let Some(earlier) = self.first_committed(position.wrapping_sub(self.head))? {
+                (position, taken) = earlier;
+            }
+            if self.take(position, taken, body) {
+                return Ok(Some(taken));
+            }
+        }
     }
 
     /// Whether a frame waits anywhere in the ring. Looks at every cell if not.
     pub fn has_committed(&self) -> bool {
-        let _taking = self.lock();
         // An impossible word is work too: whoever takes it will find out.
         !matches!(self.first_committed(self.cells.count), Ok(None))
     }
 
     fn first_committed(&self, within: u64) -> Result<Option<(u64, Taken)>, Error> {
         for ahead in 0..within {
-            let position = self.head().wrapping_add(ahead);
+            let position = self.head.wrapping_add(ahead);
             if let Look::Committed(taken) = self.look(position)? {
                 return Ok(Some((position, taken)));
             }
@@ -385,61 +354,17 @@ impl Consumer {
             }
         })
     }
-}
-
-impl Taking<'_> {
-    fn move_head(&self, to: u64) {
-        // ORDERING: Relaxed: the lock's Release and Acquire order it for holders; looks without the lock may be late.
-        self.0.head.store(to, Ordering::Relaxed);
-    }
-
-    fn at_head(&self, body: &mut [u64; BODY_WORDS]) -> Result<Option<Taken>, Error> {
-        // Each round moves `head` on, and no honest ring has more than `count` cells to step over.
-        for _ in 0..self.0.cells.count {
-            let position = self.0.head();
-            match self.0.look(position)? {
-                Look::Free => return Ok(None),
-                Look::Past => self.move_head(position.wrapping_add(1)),
-                Look::Committed(taken) => {
-                    self.move_head(position.wrapping_add(1));
-                    if self.take(position, taken, body) {
-                        return Ok(Some(taken));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn anywhere(&self, body: &mut [u64; BODY_WORDS]) -> Result<Option<Taken>, Error> {
-        loop {
-            if let Some(taken) = self.at_head(body)? {
-                return Ok(Some(taken));
-            }
-            let Some((mut position, mut taken)) = self.0.first_committed(self.0.cells.count)? else {
-                return Ok(None);
-            };
-            // A frame that was committed before the one just seen may lie in front of it, missed when we passed.
-            // Having seen the later one we look again, until a pass finds nothing earlier: one pass would break the
-            // order of a producer that committed both while we went by.
-            while let Some(earlier) = self.0.first_committed(position.wrapping_sub(self.0.head()))? {
-                (position, taken) = earlier;
-            }
-            if self.take(position, taken, body) {
-                return Ok(Some(taken));
-            }
-        }
-    }
 
     /// Copies the body, frees the cell; says whether the frame was a real one.
     #[inline]
-    fn take(&self, position: u64, taken: Taken, body: &mut [u64; BODY_WORDS]) -> bool {
-        let cells = &self.0.cells;
+    fn take(&mut self, position: u64, taken: Taken, body: &mut [u64; BODY_WORDS]) -> bool {
+        let cells = &self.cells;
         let real = taken.kind != KIND_ABORTED;
         if real {
-            cells.segment.region().load_words(cells.at(position) + 8, body);
+            let words = usize::from(taken.len).div_ceil(8).min(BODY_WORDS);
+            cells.segment.region().load_words(cells.at(position) + 8, &mut body[..words]);
         } else {
-            self.0.aborted.fetch_add(1, Ordering::Relaxed);
+            self.aborted += 1;
         }
         let free = Stage::free(cells.lap(position).wrapping_add(1)).word(0, 0);
         // ORDERING: Release, pairs with the Acquire load in `Producer::try_claim`: our reads of the cell are over.
@@ -480,94 +405,90 @@ mod tests {
         (producer, Consumer::new(segment, HEADER_BYTES, cells))
     }
 
-    fn next(consumer: &Consumer) -> Option<u64> {
+    fn next(consumer: &mut Consumer) -> Option<u64> {
         let mut body = [0; BODY_WORDS];
-        match consumer.try_take(&mut body).unwrap() {
-            Take::Frame(_) => Some(body[0]),
-            Take::Empty => None,
-            Take::Busy => panic!("nobody else takes"),
-        }
+        consumer.try_take(&mut body).unwrap().map(|_| body[0])
     }
 
-    fn next_by_scan(consumer: &Consumer) -> Option<u64> {
+    fn next_by_scan(consumer: &mut Consumer) -> Option<u64> {
         let mut body = [0; BODY_WORDS];
         consumer.scan(&mut body).unwrap().map(|_| body[0])
     }
 
     #[test]
     fn frames_come_out_in_the_order_they_went_in_over_many_laps() {
-        let (producer, consumer) = ring(4);
+        let (producer, mut consumer) = ring(4);
         for i in 0..1000 {
             producer.try_claim().unwrap().commit(1, 8, &[i]);
-            assert_eq!(next(&consumer), Some(i));
+            assert_eq!(next(&mut consumer), Some(i));
         }
-        assert_eq!(next(&consumer), None);
+        assert_eq!(next(&mut consumer), None);
     }
 
     #[test]
     fn a_ring_of_four_takes_exactly_four_frames() {
-        let (producer, consumer) = ring(4);
+        let (producer, mut consumer) = ring(4);
         for i in 0..4 {
             producer.try_claim().unwrap().commit(1, 8, &[i]);
         }
         assert_eq!(producer.try_claim().unwrap_err(), Refused::Full);
-        assert_eq!(next(&consumer), Some(0));
+        assert_eq!(next(&mut consumer), Some(0));
         producer.try_claim().unwrap().commit(1, 8, &[4]);
         assert_eq!(producer.try_claim().unwrap_err(), Refused::Full);
     }
 
     #[test]
     fn a_dropped_claim_is_stepped_over_and_counted() {
-        let (producer, consumer) = ring(4);
+        let (producer, mut consumer) = ring(4);
         drop(producer.try_claim().unwrap());
         producer.try_claim().unwrap().commit(1, 8, &[7]);
-        assert_eq!(next(&consumer), Some(7));
+        assert_eq!(next(&mut consumer), Some(7));
         assert_eq!(consumer.aborted(), 1);
     }
 
     #[test]
     fn a_claim_dropped_by_a_panic_is_stepped_over() {
-        let (producer, consumer) = ring(4);
+        let (producer, mut consumer) = ring(4);
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _claim = producer.try_claim().unwrap();
             panic!("in the middle of a frame");
         }));
         assert!(unwound.is_err());
         producer.try_claim().unwrap().commit(1, 8, &[7]);
-        assert_eq!(next(&consumer), Some(7));
+        assert_eq!(next(&mut consumer), Some(7));
     }
 
     #[test]
     fn a_held_claim_costs_its_cell_and_hides_nothing_from_a_scan() {
-        let (producer, consumer) = ring(4);
+        let (producer, mut consumer) = ring(4);
         let held = producer.try_claim().unwrap();
         for i in 1..4 {
             producer.try_claim().unwrap().commit(1, 8, &[i]);
         }
-        assert_eq!(next(&consumer), None);
+        assert_eq!(next(&mut consumer), None);
         for i in 1..4 {
-            assert_eq!(next_by_scan(&consumer), Some(i));
+            assert_eq!(next_by_scan(&mut consumer), Some(i));
         }
         assert_eq!(producer.try_claim().unwrap_err(), Refused::Full);
         held.commit(1, 8, &[0]);
-        assert_eq!(next(&consumer), Some(0));
+        assert_eq!(next(&mut consumer), Some(0));
         producer.try_claim().unwrap().commit(1, 8, &[4]);
-        assert_eq!(next(&consumer), Some(4));
+        assert_eq!(next(&mut consumer), Some(4));
     }
 
     #[test]
     fn a_frame_is_untaken_until_the_consumer_takes_it() {
-        let (producer, consumer) = ring(4);
+        let (producer, mut consumer) = ring(4);
         let position = producer.try_claim().unwrap().commit(1, 8, &[1]);
         assert!(producer.is_untaken(position));
-        assert_eq!(next(&consumer), Some(1));
+        assert_eq!(next(&mut consumer), Some(1));
         assert!(!producer.is_untaken(position));
     }
 
     #[test]
     fn an_impossible_word_is_corrupt_for_either_side_and_never_a_panic() {
         for word in [u64::MAX, 1 << 63, Stage::committed(0).0.wrapping_sub(2) << STAGE_SHIFT] {
-            let (producer, consumer) = ring(4);
+            let (producer, mut consumer) = ring(4);
             producer.cells.word(0).store(word, Ordering::Relaxed);
             let behind = consumer.try_take(&mut [0; BODY_WORDS]);
             assert!(matches!(behind, Err(Error::Corrupt { found, .. }) if found == word), "{word:#x}: {behind:?}");
@@ -579,7 +500,7 @@ mod tests {
 
     #[test]
     fn four_threads_lose_and_repeat_nothing() {
-        let (producer, consumer) = ring(8);
+        let (producer, mut consumer) = ring(8);
         let each = 20_000;
         std::thread::scope(|scope| {
             for thread in 0..4 {

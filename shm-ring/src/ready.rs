@@ -235,9 +235,10 @@ impl ReadySet {
         }
     }
 
-    /// Consumer: whether any ready bit is set.
-    pub fn any_ready(&self) -> bool {
-        (0..self.layout.lanes)
+    /// Consumer: whether any ready bit of lanes below `used` is set.
+    #[inline]
+    pub fn any_ready(&self, used: u32) -> bool {
+        (0..used.min(self.layout.lanes))
             .step_by(64)
             .any(|base| self.bits(base).0.load(Ordering::Relaxed).decode(|bits| bits != 0))
     }
@@ -259,7 +260,7 @@ impl ReadySet {
             self.awake();
             return Park::Found(found);
         }
-        if self.any_ready() {
+        if self.any_ready(self.layout.lanes) {
             self.awake();
             return Park::Ready;
         }

@@ -23,7 +23,7 @@ use crate::futex::Woken;
 use crate::peer::PeerWord;
 use crate::raw::{LINE, LINE_PAIR};
 use crate::segment::Segment;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicU32, Ordering, fence};
 use crate::wait::SpinBudget;
 
 /// Bytes of one slot.
@@ -131,19 +131,21 @@ pub enum Waited {
     Ended,
 }
 
-/// The calling side. Its free list and generations are private to the process.
+/// What the client process keeps about a slot, out of the server's reach.
+#[derive(Debug, Default)]
+struct Private {
+    busy: AtomicBool,
+    /// The slot's life; written by its holder only.
+    generation: AtomicU32,
+}
+
+/// The calling side.
 pub struct ClientSlots {
     slots: Slots,
-    /// Upper half: a count that makes each value of the list's head unique; lower half: first free slot, or `NONE`.
-    free: CachePadded<AtomicU64>,
-    next: Box<[AtomicU32]>,
-    /// The life of each slot; written by the slot's holder only.
-    generations: Box<[AtomicU32]>,
+    private: Box<[CachePadded<Private>]>,
     /// Set once the connection is over.
     ended: AtomicBool,
 }
-
-const NONE: u32 = u32::MAX;
 
 impl fmt::Debug for ClientSlots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,55 +153,51 @@ impl fmt::Debug for ClientSlots {
     }
 }
 
+/// Where this thread begins to look for a free slot: each thread has a slot of its own as long as there are enough,
+/// so that its lines are near and nobody contends for it.
+fn first_choice() -> u32 {
+    #[cfg(not(loom))]
+    {
+        static THREADS: AtomicU32 = AtomicU32::new(0);
+        thread_local!(static CHOICE: u32 = THREADS.fetch_add(1, Ordering::Relaxed));
+        CHOICE.with(|choice| *choice)
+    }
+    #[cfg(loom)]
+    0
+}
+
 impl ClientSlots {
     pub(crate) fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
-        let next = (0..count).map(|i| AtomicU32::new(if i + 1 < count { i + 1 } else { NONE })).collect();
         Self {
             slots: Slots { segment, offset, count },
-            free: CachePadded::new(AtomicU64::new(0)),
-            next,
-            generations: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            private: (0..count).map(|_| CachePadded::default()).collect(),
             ended: AtomicBool::new(false),
         }
     }
 
-    /// Takes a free slot and makes it PENDING, for a request that is published next. `None` if all are in flight.
-    /// Lock-free; the slot used last comes first, because its lines are near.
+    /// Takes a free slot. `None` if all are in flight. One exchange of an uncontended word as long as there are more
+    /// slots than threads; at worst a look at each slot.
     #[inline]
     pub fn acquire(&self) -> Option<Call<'_>> {
+        let count = self.slots.count;
+        let first = first_choice() % count;
+        let slot = (first..count).chain(0..first).find(|slot| self.try_acquire(*slot))?;
+        let private = &self.private[slot as usize];
+        let generation = private.generation.load(Ordering::Relaxed).wrapping_add(1);
+        private.generation.store(generation, Ordering::Relaxed);
+        Some(Call { slots: self, id: CallId { slot, generation }, armed: false })
+    }
+
+    fn try_acquire(&self, slot: u32) -> bool {
+        let busy = &self.private[slot as usize].busy;
         // ORDERING: Acquire, pairs with the Release in `release`: the last holder is done with slot and generation.
-        let mut head = self.free.load(Ordering::Acquire);
-        let slot = loop {
-            let first = head as u32;
-            if first == NONE {
-                return None;
-            }
-            let next = self.next[first as usize].load(Ordering::Relaxed);
-            let after = (head >> 32).wrapping_add(1) << 32 | u64::from(next);
-            match self.free.compare_exchange(head, after, Ordering::Acquire, Ordering::Acquire) {
-                Ok(_) => break first,
-                Err(found) => head = found,
-            }
-        };
-        let generation = self.generations[slot as usize].load(Ordering::Relaxed).wrapping_add(1);
-        self.generations[slot as usize].store(generation, Ordering::Relaxed);
-        // ORDERING: Relaxed: the server learns of the slot from a frame that is committed (Release) after this.
-        self.slots.state(slot).store(word(generation, PENDING), Ordering::Relaxed);
-        Some(Call { slots: self, id: CallId { slot, generation }, published: false })
+        !busy.load(Ordering::Relaxed)
+            && busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     fn release(&self, slot: u32) {
-        // ORDERING: Relaxed first look; the exchange below orders.
-        let mut head = self.free.load(Ordering::Relaxed);
-        loop {
-            self.next[slot as usize].store(head as u32, Ordering::Relaxed);
-            let after = (head >> 32).wrapping_add(1) << 32 | u64::from(slot);
-            // ORDERING: Release, pairs with the Acquire in `acquire`.
-            match self.free.compare_exchange(head, after, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(found) => head = found,
-            }
-        }
+        // ORDERING: Release, pairs with the Acquire in `try_acquire`.
+        self.private[slot as usize].busy.store(false, Ordering::Release);
     }
 
     /// Ends the connection: callers in flight are told, replies that were committed before stay theirs.
@@ -215,7 +213,7 @@ impl ClientSlots {
             fence(Ordering::SeqCst);
         }
         for slot in 0..self.slots.count {
-            let generation = self.generations[slot as usize].load(Ordering::Relaxed);
+            let generation = self.private[slot as usize].generation.load(Ordering::Relaxed);
             self.kill(CallId { slot, generation });
         }
     }
@@ -246,7 +244,7 @@ impl ClientSlots {
 pub struct Call<'a> {
     slots: &'a ClientSlots,
     id: CallId,
-    published: bool,
+    armed: bool,
 }
 
 impl fmt::Debug for Call<'_> {
@@ -267,9 +265,16 @@ impl Call<'_> {
         self.id
     }
 
-    /// Says that the request is committed: from here on the server may write into the slot.
-    pub fn published(&mut self) {
-        self.published = true;
+    /// Makes the slot PENDING: to be done right before the request is committed. From here on the server may write
+    /// into the slot.
+    ///
+    /// Not done by `acquire`, so that no read-modify-write of the caller comes between this store and the request's:
+    /// it would wait until the slot's line has come over from the server.
+    #[inline]
+    pub fn arm(&mut self) {
+        // ORDERING: Relaxed: the server learns of the slot from a frame that is committed (Release) after this.
+        self.state().store(word(self.id.generation, PENDING), Ordering::Relaxed);
+        self.armed = true;
     }
 
     fn state(&self) -> PeerWord<'_> {
@@ -380,7 +385,7 @@ impl Call<'_> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if !self.published {
+        if !self.armed {
             self.slots.release(self.id.slot);
             return;
         }
@@ -408,7 +413,7 @@ impl Abandoned {
     /// Gives the slot back if the server is done with it; says whether it did. The reply, if there is one, is handed
     /// to `discard` first.
     pub fn reclaim(&self, slots: &ClientSlots, discard: impl FnOnce(ReplyHeader, u64)) -> bool {
-        let call = Call { slots, id: self.id, published: true };
+        let call = Call { slots, id: self.id, armed: true };
         match call.look() {
             Seen::Done(header) => {
                 let mut first = [0];
@@ -554,7 +559,7 @@ mod tests {
 
     fn publish(client: &ClientSlots) -> Call<'_> {
         let mut call = client.acquire().unwrap();
-        call.published();
+        call.arm();
         call
     }
 

@@ -1,7 +1,7 @@
 //! How long a waiter polls before it sleeps.
 //!
 //! Waking a sleeping processor costs tens of microseconds, polling costs a processor. So a waiter polls for a budget
-//! of about what a wake-up costs, gives way a few times, then parks. Where there is one processor, polling only keeps
+//! of about what a wake-up costs, after the first microseconds giving way now and then, and then parks. Where there is one processor, polling only keeps
 //! the other side from running: the budget is zero. A budget that keeps failing shrinks, because then the processor
 //! is better used by somebody else; one success restores it.
 
@@ -22,9 +22,6 @@ const POLLS_PER_LOOK: u32 = 64;
 /// From this long on a poller pauses between polls; before, a pause (24 ns) would only delay the answer.
 const EAGER_NS: u64 = 2_000;
 
-/// How often a waiter gives way after polling in vain, before it parks.
-const YIELDS: u32 = 2;
-
 /// The polling budget of one kind of waiter; shared by its threads.
 #[derive(Debug)]
 pub struct SpinBudget {
@@ -33,7 +30,8 @@ pub struct SpinBudget {
 }
 
 impl SpinBudget {
-    /// A budget of `max`, or of [`DEFAULT_SPIN`] if `None`. Always zero where this process may use one processor only.
+    /// A budget of `max`, or of [`DEFAULT_SPIN`] if `None`. Always zero where this process may use one processor only
+    /// at this moment; a later change of its affinity is not noticed.
     pub fn new(max: Option<Duration>) -> Self {
         let alone = std::thread::available_parallelism().map_or(1, NonZeroUsize::get) == 1;
         let max = if alone { Duration::ZERO } else { max.unwrap_or(DEFAULT_SPIN) };
@@ -46,9 +44,9 @@ impl SpinBudget {
         self.now_ns.load(Ordering::Relaxed).into()
     }
 
-    fn succeeded_after(&self, long: bool) {
+    fn succeeded(&self) {
         // Written only when it changes: the word is shared by threads.
-        if long && self.now_ns.load(Ordering::Relaxed) != self.max_ns {
+        if self.now_ns.load(Ordering::Relaxed) != self.max_ns {
             self.now_ns.store(self.max_ns, Ordering::Relaxed);
         }
     }
@@ -61,8 +59,8 @@ impl SpinBudget {
         }
     }
 
-    /// Polls until `poll` gives something or the budget or `until_ns` is used up. No system call but for a few
-    /// yields at the end.
+    /// Polls until `poll` gives something or the budget or `until_ns` is used up. No system call in the first two
+    /// microseconds, then a yield about every microsecond.
     #[inline]
     pub fn poll<T>(&self, until_ns: Option<u64>, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
         if let Some(found) = poll() {
@@ -77,7 +75,7 @@ impl SpinBudget {
         loop {
             for _ in 0..POLLS_PER_LOOK {
                 if let Some(found) = poll() {
-                    self.succeeded_after(pausing || started == 0);
+                    self.succeeded();
                     return Some(found);
                 }
                 if pausing {
@@ -96,11 +94,10 @@ impl SpinBudget {
                 break;
             }
             pausing = passed >= EAGER_NS;
-        }
-        for _ in 0..YIELDS {
-            yield_now();
-            if let Some(found) = poll() {
-                return Some(found);
+            if pausing {
+                // The other side may share this processor, whatever the scheduler's plans: without this it would wait
+                // for the end of our budget. Where it runs elsewhere a yield costs a fraction of a microsecond.
+                yield_now();
             }
         }
         self.failed();

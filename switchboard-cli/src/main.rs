@@ -38,7 +38,7 @@ struct Cli {
 enum Command {
     /// Calls a real service in its own process, measures it, kills it and calls it again
     ///
-    /// Takes some 10 s and needs no set-up. Exits with 1 and says why if anything of it goes wrong.
+    /// Takes 4 to 10 s and needs no set-up. Exits with 1 and says why if anything of it goes wrong.
     Demo {
         /// Print one JSON object instead of the text
         #[arg(long)]

@@ -24,9 +24,11 @@ pub struct Recovery {
     /// The new process.
     pub pid: u32,
     /// How many calls the same client made until one succeeded.
-    pub calls: u32,
+    pub tries: u32,
     /// From the moment that the new process was ready to that reply.
     pub took: Duration,
+    /// How many of the images were recognised then.
+    pub right: usize,
 }
 
 /// Everything that the demo found.
@@ -58,6 +60,11 @@ impl Findings {
         self.work.right as f64 / self.work.images.max(1) as f64
     }
 
+    /// Whether the same client gets the same answers from the service that was started again.
+    pub fn has_recovered(&self) -> bool {
+        self.recovery.is_some_and(|recovery| recovery.right == self.work.right)
+    }
+
     /// What went wrong, a sentence each; empty if all is well.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -78,7 +85,13 @@ impl Findings {
             notice <= LATEST_NOTICE,
             format!("the last caller was told {:.1} ms after the kill, more than {LATEST_NOTICE:?}", ms(notice)),
         );
-        check(self.recovery.is_some(), "no call succeeded after the service was started again".into());
+        match self.recovery {
+            None => check(false, "no call succeeded after the service was started again".into()),
+            Some(Recovery { right, .. }) => check(
+                self.has_recovered(),
+                format!("{right} images were recognised after the restart, {} before", self.work.right),
+            ),
+        }
         problems.extend(self.left.iter().map(|what| format!("left behind: {what}")));
         problems
     }
@@ -102,7 +115,7 @@ impl Findings {
             uds_echo_p50_ns: whole(self.bare.socket.p50()),
             killed_calls: KilledCalls { not_run, may_have_run, ran, hung },
             kill_notice_ms: (ms(notice) * 1e3).round() / 1e3,
-            recovered: self.recovery.is_some(),
+            recovered: self.has_recovered(),
         })
     }
 }
@@ -149,7 +162,7 @@ mod tests {
         Findings {
             work: Work { images: 450, right: 434, ..Work::default() },
             killed: Killed { not_run: 6, may_have_run: 2, notice: Duration::from_micros(1_250), ..Killed::default() },
-            recovery: Some(Recovery::default()),
+            recovery: Some(Recovery { right: 434, ..Recovery::default() }),
             ..Findings::default()
         }
     }
@@ -167,8 +180,12 @@ mod tests {
 
     #[test]
     fn each_thing_that_can_go_wrong_is_a_sentence() {
+        let few = |found: &mut Findings| {
+            found.work.right = 427;
+            found.recovery = Some(Recovery { right: 427, ..Recovery::default() });
+        };
         let wrong = "427 of 450 images were recognised, less than 0.95";
-        assert_eq!(problem_of(|found| found.work.right = 427), wrong);
+        assert_eq!(problem_of(few), wrong);
         let wrong = "no call was in flight when the service was killed";
         assert_eq!(problem_of(|found| (found.killed.not_run, found.killed.may_have_run) = (0, 0)), wrong);
         let wrong = "1 of 9 calls in flight at the kill were told nothing";
@@ -177,6 +194,8 @@ mod tests {
         assert_eq!(problem_of(|found| found.killed.notice = Duration::from_micros(100_500)), wrong);
         let wrong = "no call succeeded after the service was started again";
         assert_eq!(problem_of(|found| found.recovery = None), wrong);
+        let wrong = "433 images were recognised after the restart, 434 before";
+        assert_eq!(problem_of(|found| found.recovery = Some(Recovery { right: 433, ..Recovery::default() })), wrong);
         let wrong = "left behind: a child process";
         assert_eq!(problem_of(|found| found.left = vec!["a child process".into()]), wrong);
     }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::thread;
 use shm_ring::model::ring;
-use shm_ring::mpsc::{BODY_WORDS, Consumer, Refused, Take};
+use shm_ring::mpsc::{BODY_WORDS, Consumer, Refused};
 
 use crate::explore::explore;
 
-fn take(consumer: &Consumer) -> Option<[u64; 2]> {
+fn take(consumer: &mut Consumer) -> Option<[u64; 2]> {
     let mut body = [0; BODY_WORDS];
-    matches!(consumer.try_take(&mut body).unwrap(), Take::Frame(_)).then_some([body[0], body[1]])
+    consumer.try_take(&mut body).unwrap().map(|_| [body[0], body[1]])
 }
 
-fn scan(consumer: &Consumer) -> Option<[u64; 2]> {
+fn scan(consumer: &mut Consumer) -> Option<[u64; 2]> {
     let mut body = [0; BODY_WORDS];
     consumer.scan(&mut body).unwrap().map(|_| [body[0], body[1]])
 }
@@ -26,12 +26,12 @@ fn scan(consumer: &Consumer) -> Option<[u64; 2]> {
 #[test]
 fn a_frame_that_is_seen_is_seen_whole() {
     explore("ring publication", None, || {
-        let (producer, consumer) = ring(1);
-        let receiver = thread::spawn(move || (take(&consumer), consumer));
+        let (producer, mut consumer) = ring(1);
+        let receiver = thread::spawn(move || (take(&mut consumer), consumer));
         producer.try_claim().unwrap().commit(1, 16, &[1, 10]);
-        let (early, consumer) = receiver.join().unwrap();
-        assert_eq!(early.or_else(|| take(&consumer)), Some([1, 10]));
-        assert_eq!(take(&consumer), None);
+        let (early, mut consumer) = receiver.join().unwrap();
+        assert_eq!(early.or_else(|| take(&mut consumer)), Some([1, 10]));
+        assert_eq!(take(&mut consumer), None);
     });
 }
 
@@ -39,7 +39,7 @@ fn a_frame_that_is_seen_is_seen_whole() {
 #[test]
 fn a_cell_is_written_again_only_after_it_was_read() {
     explore("ring reuse of a cell", None, || {
-        let (producer, consumer) = ring(1);
+        let (producer, mut consumer) = ring(1);
         producer.try_claim().unwrap().commit(1, 16, &[1, 10]);
         let sender = thread::spawn(move || match producer.try_claim() {
             Ok(claim) => Some(claim.commit(1, 16, &[2, 20])),
@@ -48,10 +48,10 @@ fn a_cell_is_written_again_only_after_it_was_read() {
                 None
             }
         });
-        assert_eq!(take(&consumer), Some([1, 10]));
-        let second = take(&consumer);
+        assert_eq!(take(&mut consumer), Some([1, 10]));
+        let second = take(&mut consumer);
         let sent = sender.join().unwrap();
-        assert_eq!(second.or_else(|| take(&consumer)), sent.map(|_| [2, 20]));
+        assert_eq!(second.or_else(|| take(&mut consumer)), sent.map(|_| [2, 20]));
     });
 }
 
@@ -59,7 +59,7 @@ fn a_cell_is_written_again_only_after_it_was_read() {
 #[test]
 fn racing_claims_get_different_cells() {
     explore("ring claim race", Some(3), || {
-        let (producer, consumer) = ring(2);
+        let (producer, mut consumer) = ring(2);
         let producer = Arc::new(producer);
         let senders: Vec<_> = (1..=2)
             .map(|i| {
@@ -68,10 +68,10 @@ fn racing_claims_get_different_cells() {
             })
             .collect();
         let mut seen = Vec::new();
-        seen.extend(scan(&consumer));
+        seen.extend(scan(&mut consumer));
         let positions: Vec<_> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
         assert_ne!(positions[0], positions[1]);
-        while let Some(frame) = scan(&consumer) {
+        while let Some(frame) = scan(&mut consumer) {
             seen.push(frame);
         }
         seen.sort_unstable();
@@ -83,7 +83,7 @@ fn racing_claims_get_different_cells() {
 #[test]
 fn a_scan_past_a_held_claim_keeps_the_order() {
     explore("ring scan order", Some(3), || {
-        let (producer, consumer) = ring(4);
+        let (producer, mut consumer) = ring(4);
         let producer = Arc::new(producer);
         let held = Arc::clone(&producer);
         let aborter = thread::spawn(move || drop(held.try_claim().unwrap()));
@@ -93,10 +93,10 @@ fn a_scan_past_a_held_claim_keeps_the_order() {
             }
         });
         let mut seen = Vec::new();
-        seen.extend(scan(&consumer));
+        seen.extend(scan(&mut consumer));
         aborter.join().unwrap();
         sender.join().unwrap();
-        while let Some(frame) = scan(&consumer) {
+        while let Some(frame) = scan(&mut consumer) {
             seen.push(frame);
         }
         assert_eq!(seen, [[1, 10], [2, 20]]);
@@ -107,12 +107,12 @@ fn a_scan_past_a_held_claim_keeps_the_order() {
 #[test]
 fn whoever_sees_an_effect_of_a_handler_sees_its_frame_taken() {
     explore("ring taken before effect", None, || {
-        let (producer, consumer) = ring(1);
+        let (producer, mut consumer) = ring(1);
         let effect = Arc::new(AtomicU64::new(0));
         let position = producer.try_claim().unwrap().commit(1, 16, &[1, 10]);
         let seen = Arc::clone(&effect);
         let server = thread::spawn(move || {
-            assert_eq!(take(&consumer), Some([1, 10]));
+            assert_eq!(take(&mut consumer), Some([1, 10]));
             effect.store(1, Ordering::Relaxed); // the handler
         });
         if seen.load(Ordering::Relaxed) == 1 {

@@ -22,7 +22,7 @@ fn a_reply_that_is_seen_is_seen_whole() {
     explore("slot reply against park", None, || {
         let (client, server) = slots(1);
         let mut call = client.acquire().unwrap();
-        call.published();
+        call.arm();
         let id = call.id();
         let replier = thread::spawn(move || {
             assert_eq!(server.finish(id, REPLY, &[77]), Finished::Delivered);
@@ -44,7 +44,7 @@ fn a_slot_used_again_gives_the_new_reply() {
         let server = Arc::new(server);
         for i in 1..=2 {
             let mut call = client.acquire().unwrap();
-            call.published();
+            call.arm();
             let (id, server) = (call.id(), Arc::clone(&server));
             let replier = thread::spawn(move || server.finish(id, REPLY, &[i]));
             assert_eq!(call.wait(None, &at_once(), || ()), Waited::Done(REPLY));
@@ -64,7 +64,7 @@ fn a_call_that_is_given_up_ends_in_exactly_one_way() {
     explore("slot abandon against reply", None, || {
         let (client, server) = slots(1);
         let mut call = client.acquire().unwrap();
-        call.published();
+        call.arm();
         let id = call.id();
         let replier = thread::spawn(move || server.finish(id, REPLY, &[5]));
         match call.abandon() {
@@ -95,7 +95,7 @@ fn a_caller_that_falls_asleep_at_the_end_is_told() {
             thread::spawn(move || client.end())
         };
         let mut call = client.acquire().unwrap();
-        call.published();
+        call.arm();
         assert_eq!(call.wait(None, &at_once(), || ()), Waited::Ended);
         drop(call);
         watcher.join().unwrap();
@@ -109,7 +109,7 @@ fn a_reply_committed_before_the_end_wins() {
         let (client, server) = slots(1);
         let client = Arc::new(client);
         let mut call = client.acquire().unwrap();
-        call.published();
+        call.arm();
         let id = call.id();
         let replier = thread::spawn(move || server.finish(id, REPLY, &[9]));
         let watcher = {

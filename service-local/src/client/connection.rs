@@ -364,6 +364,7 @@ impl Transport for LocalConnection {
             // A deadline is never zero, the frame's word for "none".
             times.started_ns.saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)).max(1)
         });
+        self.lane.requests.prefetch();
         let mut cell = Cell::new();
         let not_run = |error: service_core::EncodeError| error.into_status(Outcome::NotRun);
         let (payload, block) = match encode_small(request, cell.payload_mut()).map_err(not_run)? {
@@ -376,10 +377,9 @@ impl Transport for LocalConnection {
         let mut call = self.acquire(until_ns)?;
         let claim = self.claim(until_ns)?;
         let body = cell.seal(Meta { call: call.id(), deadline_ns: until_ns, method }, payload);
+        call.arm();
         let position = claim.commit(KIND_CALL, (body.len() * 8) as u16, body);
-        call.published();
         let rang = self.lane.announce();
-        self.lane.requests.prefetch_next();
         let mut waited = call.wait(until_ns, &self.spin, || {
             // The polling worker may be in a handler that takes long: then another one must be woken.
             if rang == Rang::No && self.lane.requests.is_untaken(position) {

@@ -1,12 +1,12 @@
 //! One client's lane as the server holds it, and the table of all of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use service_core::Caller;
 use shm_ring::arena::{ArenaOwner, ArenaReader};
 use shm_ring::lane::ServerLane;
-use shm_ring::mpsc::{self, Consumer};
+use shm_ring::mpsc::{Consumer, Taken};
 use shm_ring::rendezvous::Connection;
 
 use crate::frame::{Cell, KIND_CALL};
@@ -17,10 +17,28 @@ use crate::growth::{Added, Owners, Readers};
 pub(super) enum Take {
     Frame,
     Nothing,
-    /// Another worker is just taking.
-    Busy,
     /// The client wrote what it must not.
     Corrupt,
+}
+
+/// Takes the frame at the head.
+#[inline]
+pub(super) fn try_take(consumer: &mut Consumer, cell: &mut Cell) -> Take {
+    read(consumer.try_take(&mut cell.body))
+}
+
+/// Takes the first frame anywhere in the lane, past held claims.
+pub(super) fn scan(consumer: &mut Consumer, cell: &mut Cell) -> Take {
+    read(consumer.scan(&mut cell.body))
+}
+
+#[inline]
+fn read(taken: Result<Option<Taken>, shm_ring::Error>) -> Take {
+    match taken {
+        Ok(None) => Take::Nothing,
+        Ok(Some(taken)) if taken.kind == KIND_CALL => Take::Frame,
+        Ok(Some(_)) | Err(_) => Take::Corrupt,
+    }
 }
 
 #[derive(Debug)]
@@ -32,7 +50,8 @@ pub(super) struct Lane {
     pub(super) connection: Connection,
     pub(super) added_requests: Added<ArenaReader>,
     pub(super) added_replies: Added<ArenaOwner>,
-    consumer: Consumer,
+    /// Here while the lane is cold; else with the polling worker.
+    consumer: Mutex<Option<Consumer>>,
     /// The client is gone: what it committed is still served, then the lane is retired.
     leaving: AtomicBool,
     /// The client wrote what it must not: nothing of it is served any more.
@@ -55,36 +74,21 @@ impl Lane {
             connection,
             added_requests: Added::new(),
             added_replies: Added::new(),
-            consumer,
+            consumer: Mutex::new(Some(consumer)),
             leaving: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         }
     }
 
-    /// Takes the frame at the head. For the polling worker: if another worker is at it, it will look again.
-    #[inline]
-    pub(super) fn try_take(&self, cell: &mut Cell) -> Take {
-        match self.consumer.try_take(&mut cell.body) {
-            Ok(mpsc::Take::Empty) => Take::Nothing,
-            Ok(mpsc::Take::Busy) => Take::Busy,
-            Ok(mpsc::Take::Frame(taken)) if taken.kind == KIND_CALL => Take::Frame,
-            Ok(mpsc::Take::Frame(_)) | Err(_) => Take::Corrupt,
-        }
+    /// Takes the consumer out, for a worker that begins to poll the lane.
+    pub(super) fn take_consumer(&self) -> Option<Consumer> {
+        self.consumer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Takes the first frame anywhere in the lane, past held claims. A busy lane is waited for: it is not "empty".
-    pub(super) fn scan(&self, cell: &mut Cell) -> Take {
-        match self.consumer.scan(&mut cell.body) {
-            Ok(None) => Take::Nothing,
-            Ok(Some(taken)) if taken.kind == KIND_CALL => Take::Frame,
-            Ok(Some(_)) | Err(_) => Take::Corrupt,
-        }
-    }
-
-    /// Whether a frame waits anywhere in the lane.
-    pub(super) fn has_work(&self) -> bool {
-        self.consumer.has_committed()
+    /// Puts it back when the polling ends.
+    pub(super) fn put_consumer(&self, consumer: Consumer) {
+        *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumer);
     }
 
     pub(super) fn requests(&self) -> Readers<'_> {
@@ -113,10 +117,6 @@ impl Lane {
         }
         self.leave();
         self.connection.hang_up();
-    }
-
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
     }
 }
 

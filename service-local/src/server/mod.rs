@@ -10,8 +10,8 @@ pub(crate) use dispatch::BlockSink;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use shm_ring::lane::LaneLayout;
 use shm_ring::ready::{ReadyLayout, ReadySet};
 use shm_ring::rendezvous::{Listener, RuntimeDir, Watch};
 use shm_ring::wait::SpinBudget;
+
+use try_lock::TryLock;
 
 use self::door::{Door, Visitors};
 use self::lane::LaneTable;
@@ -196,7 +198,7 @@ struct Hub {
     lane_layout: LaneLayout,
     epoch: u64,
     /// Whoever holds it polls.
-    role: Mutex<Poller>,
+    role: TryLock<Poller>,
     /// Workers that may be asleep.
     idle: AtomicU32,
     workers: usize,
@@ -232,7 +234,7 @@ impl Hub {
             lanes: LaneTable::new(max_connections),
             lane_layout,
             epoch,
-            role: Mutex::default(),
+            role: TryLock::new(Poller::default()),
             idle: AtomicU32::new(0),
             workers,
             running: AtomicU32::new(0),

@@ -38,7 +38,7 @@ fn no_room(len: usize, why: &str) -> Status {
 /// What prevented the answer; the connection is of no more use.
 pub(super) fn grow_requests(lane: &Lane, len: u64) -> Result<(), shm_ring::Error> {
     let added = usize::try_from(len).ok().and_then(|len| {
-        lane.added_requests.add(len, |place, layout| {
+        lane.added_requests.add(len, |_place, layout| {
             let (segment, fd) = Segment::memfd("switchboard-requests", &layout, 0)?;
             Ok((ArenaReader::over(segment, layout), fd))
         })

@@ -1,20 +1,25 @@
 //! The workers: who polls, who sleeps, who takes which frame.
 //!
-//! One worker at a time has the *role*: it polls the hot lanes and the ready bits. The others sleep on the bell. For a
-//! method that is known to be short the role is kept while the handler runs, because handing it over would cost a
-//! wake-up per call; otherwise it is given up first and another worker is woken. Should a short method once take long,
-//! the callers behind it give up polling, find their requests untaken and ring: a standby then takes from the lanes
-//! that announced themselves. So a slow handler delays nobody while a worker is free.
+//! One worker at a time has the *role*: it polls the hot lanes and the ready bits, and it alone takes frames. It gives
+//! the role back before a handler runs and tries to have it again afterwards. While the handlers are short nobody else
+//! notices: to wake another worker for each call would cost more than the call. Another one is woken
+//! - before a handler that is not known to be short,
+//! - before any handler while a lane that rang still has a frame: its caller sleeps and will not ring again,
+//! - by a caller that gave up polling and found its request untaken: a short handler has once taken long.
+//!
+//! So a slow handler delays nobody while a worker is free.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
-use std::sync::{Arc, MutexGuard, TryLockError};
 
 use service_core::MethodIndex;
+use shm_ring::mpsc::Consumer;
 use shm_ring::ready::{Bell, Park};
+use try_lock::Locked;
 
 use super::Hub;
 use super::dispatch::{Dispatched, Dispatcher};
-use super::lane::{Lane, Take};
+use super::lane::{Lane, Take, scan, try_take};
 use crate::frame::Cell;
 
 /// Most lanes that are polled before polling others ends.
@@ -23,7 +28,7 @@ const MAX_HOT: usize = 8;
 /// Of so many looks at the hot lanes one goes past held claims.
 const THOROUGH: u32 = 64;
 
-/// Up to this mean duration a handler runs while its worker keeps the role: about what a wake-up costs.
+/// Up to this mean duration a handler runs without another worker being woken: about what a wake-up costs.
 const SHORT_NS: u32 = 20_000;
 
 /// How long a method's handler takes: a running mean, in nanoseconds. Starts as "long".
@@ -50,13 +55,24 @@ impl MethodCost {
     }
 }
 
+/// A lane whose producer knows that it is polled.
+#[derive(Debug)]
+struct Hot {
+    lane: Arc<Lane>,
+    consumer: Consumer,
+    /// It rang: until a scan finds it empty its callers may be asleep.
+    rang: bool,
+}
+
 /// What goes with the role.
 #[derive(Debug, Default)]
 pub(super) struct Poller {
-    /// Lanes whose producers know that they are polled. The order is that of the last frame, oldest first.
-    hot: Vec<Arc<Lane>>,
+    /// The order is that of the last frame, oldest first.
+    hot: Vec<Hot>,
     announced: Vec<u32>,
     looks: u32,
+    /// Clients were told that we sleep.
+    asleep: bool,
 }
 
 impl Poller {
@@ -71,21 +87,22 @@ impl Poller {
             self.heat_announced(hub);
             thorough = true;
         }
-        for (i, lane) in self.hot.iter().enumerate() {
-            match if thorough { lane.scan(cell) } else { lane.try_take(cell) } {
-                Take::Frame => {
-                    // Last in the order: the others come first next time.
-                    self.hot[i..].rotate_left(1);
-                    return Some(self.hot.len() - 1);
-                }
-                Take::Nothing if lane.is_leaving() => {
-                    self.let_go(hub, i);
+        for i in 0..self.hot.len() {
+            let hot = &mut self.hot[i];
+            match if thorough { scan(&mut hot.consumer, cell) } else { try_take(&mut hot.consumer, cell) } {
+                Take::Frame => return Some(self.last(i)),
+                Take::Nothing if !hot.lane.is_leaving() => hot.rang &= !thorough,
+                Take::Nothing => {
+                    // Not a frame of the departed may be missed behind a claim that it held when it died.
+                    if scan(&mut hot.consumer, cell) == Take::Frame {
+                        return Some(self.last(i));
+                    }
+                    hub.lanes.retire(&self.hot.remove(i).lane);
                     return None;
                 }
-                Take::Nothing | Take::Busy => {}
                 Take::Corrupt => {
-                    lane.throw_out();
-                    self.let_go(hub, i);
+                    hot.lane.throw_out();
+                    hub.lanes.retire(&self.hot.remove(i).lane);
                     return None;
                 }
             }
@@ -93,76 +110,96 @@ impl Poller {
         None
     }
 
-    /// A lane at its end: broken, or gone and drained.
-    #[cold]
-    fn let_go(&mut self, hub: &Hub, i: usize) {
-        let lane = &self.hot[i];
-        // Not a frame of the departed may be missed behind a claim that it held when it died.
-        if lane.has_work() && !lane.is_broken() {
-            return;
-        }
-        hub.lanes.retire(lane);
-        self.hot.remove(i);
+    /// Moves a lane behind the others, which come first next time.
+    fn last(&mut self, i: usize) -> usize {
+        self.hot[i..].rotate_left(1);
+        self.hot.len() - 1
     }
 
     #[cold]
     fn heat_announced(&mut self, hub: &Hub) {
         for index in std::mem::take(&mut self.announced) {
             let Some(lane) = hub.lanes.get(index) else { continue };
-            if self.hot.iter().any(|hot| Arc::ptr_eq(hot, &lane)) {
+            if let Some(hot) = self.hot.iter_mut().find(|hot| Arc::ptr_eq(&hot.lane, &lane)) {
+                hot.rang = true;
                 continue;
             }
             if self.hot.len() >= MAX_HOT {
                 self.cool_oldest(hub);
             }
+            // Whoever has the role is the only one who takes it out or puts it back.
+            let Some(consumer) = lane.take_consumer() else { continue };
             lane.shared.watch().heat();
-            self.hot.push(lane);
+            self.hot.push(Hot { lane, consumer, rang: true });
         }
     }
 
     /// Makes room among the hot lanes; if the oldest has work just now it stays, and there is one more for a while.
     fn cool_oldest(&mut self, hub: &Hub) {
-        let oldest = &self.hot[0];
-        let busy = hub.ready.cool(oldest.shared.watch(), || oldest.has_work().then_some(()));
+        let Hot { lane, consumer, .. } = &self.hot[0];
+        let busy = hub.ready.cool(lane.shared.watch(), || consumer.has_committed().then_some(()));
         if busy.is_none() {
-            self.hot.remove(0);
+            let Hot { lane, consumer, .. } = self.hot.remove(0);
+            lane.put_consumer(consumer);
         }
+    }
+
+    /// Whether a caller may be asleep behind a frame that is not taken yet.
+    #[inline]
+    fn owes(&mut self, hub: &Hub) -> bool {
+        hub.ready.any_ready(hub.lanes.used())
+            || self.hot.iter_mut().any(|hot| {
+                hot.rang = hot.rang && hot.consumer.has_committed();
+                hot.rang
+            })
     }
 
     /// Tries to leave all lanes cold and nothing behind; see [`shm_ring::ready::ReadySet::park`].
     fn park(&mut self, hub: &Hub, cell: &mut Cell) -> Parked {
-        let hot = std::mem::take(&mut self.hot);
+        let hot = &mut self.hot;
+        // Both closures of `park` need the lanes, one after the other.
+        let watches: Vec<_> = hot.iter().map(|hot| Arc::clone(&hot.lane)).collect();
         let parked = hub.ready.park(
-            || hot.iter().for_each(|lane| lane.shared.watch().cool()),
+            || watches.iter().for_each(|lane| lane.shared.watch().cool()),
             || {
-                let found = hot.iter().find(|lane| match lane.scan(cell) {
+                hot.iter_mut().position(|hot| match scan(&mut hot.consumer, cell) {
                     Take::Frame => true,
-                    // The end of these is found by polling.
                     Take::Corrupt => {
-                        hub.ready.ring(lane.index);
+                        // Polled once more, and found out.
+                        hub.ready.ring(hot.lane.index);
                         false
                     }
-                    Take::Nothing | Take::Busy => false,
-                });
-                found.map(Arc::clone)
+                    Take::Nothing => false,
+                })
             },
         );
         match parked {
-            Park::Found(lane) => {
-                lane.shared.watch().heat();
-                // Lanes behind the found one were cooled but not looked at: their frames may have come before COLD.
-                for other in hot.iter().filter(|other| !Arc::ptr_eq(other, &lane)) {
-                    hub.ready.cool(other.shared.watch(), || other.has_work().then_some(())).into_iter().for_each(
-                        |()| {
-                            self.hot.push(Arc::clone(other));
-                        },
-                    );
-                }
-                self.hot.push(lane);
+            Park::Found(i) => {
+                let found = self.hot.swap_remove(i);
+                found.lane.shared.watch().heat();
+                // The others were cooled, but those behind the found one were not looked at since.
+                self.hot.retain(|hot| {
+                    let busy = hub.ready.cool(hot.lane.shared.watch(), || hot.consumer.has_committed().then_some(()));
+                    busy.is_some()
+                });
+                self.hot.push(found);
                 Parked::Frame(self.hot.len() - 1)
             }
-            Park::Ready => Parked::Again,
-            Park::Sleep(bell) => Parked::Sleep(bell),
+            Park::Ready => {
+                self.put_all_back();
+                Parked::Again
+            }
+            Park::Sleep(bell) => {
+                self.put_all_back();
+                self.asleep = true;
+                Parked::Sleep(bell)
+            }
+        }
+    }
+
+    fn put_all_back(&mut self) {
+        for Hot { lane, consumer, .. } in self.hot.drain(..) {
+            lane.put_consumer(consumer);
         }
     }
 }
@@ -173,81 +210,92 @@ enum Parked {
     Sleep(Bell),
 }
 
+/// What a worker has in its hands while it serves.
+struct Seat {
+    cell: Cell,
+    /// The lane served last: kept, so that serving it again costs no reference count.
+    lane: Option<Arc<Lane>>,
+}
+
+impl Seat {
+    #[inline]
+    fn hold(&mut self, lane: &Arc<Lane>) {
+        if !self.lane.as_ref().is_some_and(|held| Arc::ptr_eq(held, lane)) {
+            self.lane = Some(Arc::clone(lane));
+        }
+    }
+}
+
 impl Hub {
     /// A worker's life: until the service stops.
     pub(super) fn work(&self) {
+        let mut seat = Seat { cell: Cell::new(), lane: None };
         loop {
             // Counted before the bell is read: a worker that gives up the role after this either sees the sleeper or
             // has rung a bell that the sleeper's count is older than.
             self.idle.fetch_add(1, Ordering::Relaxed);
-            // ORDERING: SeqCst fence between the count and the look at the bell, pairs with the fence in `hand_over`
+            // ORDERING: SeqCst fence between the count and the look at the bell, pairs with the fence in `wake_another`
             // between the bump of the bell and the look at the count.
             fence(Ordering::SeqCst);
             let bell = self.ready.bell();
+            let role = self.role.try_lock().filter(|_| !self.is_stopping());
+            let sleep = match role {
+                Some(role) => {
+                    self.idle.fetch_sub(1, Ordering::Relaxed);
+                    let parked = self.poll(role, &mut seat);
+                    self.idle.fetch_add(1, Ordering::Relaxed);
+                    parked
+                }
+                None => Some(bell),
+            };
+            seat.lane = None;
+            if !self.is_stopping()
+                && let Some(bell) = sleep
+            {
+                self.ready.sleep(bell, None);
+            }
+            self.idle.fetch_sub(1, Ordering::Relaxed);
             if self.is_stopping() {
                 return;
             }
-            match self.role.try_lock() {
-                Ok(role) => self.poll(role),
-                Err(TryLockError::Poisoned(poisoned)) => self.poll(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => self.stand_by(bell),
-            }
         }
     }
 
-    fn stand_by(&self, bell: Bell) {
-        match self.take_announced() {
-            Some((lane, cell)) => {
-                self.idle.fetch_sub(1, Ordering::Relaxed);
-                self.serve(&lane, &cell);
-            }
-            None => {
-                self.ready.sleep(bell, None);
-                self.idle.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// With the role: polls until there is nothing, or until a handler is reached that may take long.
-    fn poll(&self, mut role: MutexGuard<'_, Poller>) {
-        self.idle.fetch_sub(1, Ordering::Relaxed);
-        self.ready.awake();
-        let mut cell = Cell::new();
+    /// With the role: polls and serves until there is nothing (then gives the bell to sleep on), or until another
+    /// worker has the role.
+    fn poll<'a>(&'a self, mut role: Locked<'a, Poller>, seat: &mut Seat) -> Option<Bell> {
         while !self.is_stopping() {
-            let found = self.spin.poll(None, || {
-                // A stop ends the polling through the outer loop; until then it costs one load of a private line.
-                role.look(self, &mut cell)
-            });
+            if role.asleep {
+                role.asleep = false;
+                self.ready.awake();
+            }
+            let found = self.spin.poll(None, || role.look(self, &mut seat.cell));
             let index = match found {
                 Some(index) => index,
-                None => match role.park(self, &mut cell) {
+                None => match role.park(self, &mut seat.cell) {
                     Parked::Frame(index) => index,
                     Parked::Again => continue,
-                    Parked::Sleep(bell) => {
-                        drop(role);
-                        self.idle.fetch_add(1, Ordering::Relaxed);
-                        if !self.is_stopping() {
-                            self.ready.sleep(bell, None);
-                        }
-                        self.idle.fetch_sub(1, Ordering::Relaxed);
-                        return;
-                    }
+                    Parked::Sleep(bell) => return Some(bell),
                 },
             };
-            if self.keeps_role(&cell) {
-                self.serve(&role.hot[index], &cell);
-            } else {
-                let lane = Arc::clone(&role.hot[index]);
-                drop(role);
-                self.hand_over();
-                self.serve(&lane, &cell);
-                return;
+            seat.hold(&role.hot[index].lane);
+            if self.workers == 1 {
+                self.serve(seat);
+                continue;
             }
+            let wake = !self.is_short(&seat.cell) || role.owes(self);
+            drop(role);
+            if wake {
+                self.wake_another();
+            }
+            self.serve(seat);
+            role = self.role.try_lock()?;
         }
+        None
     }
 
-    fn keeps_role(&self, cell: &Cell) -> bool {
-        self.workers == 1 || cell.open().is_none_or(|(meta, _)| self.cost(meta.method).is_none_or(MethodCost::is_short))
+    fn is_short(&self, cell: &Cell) -> bool {
+        cell.open().is_none_or(|(meta, _)| self.cost(meta.method).is_none_or(MethodCost::is_short))
     }
 
     fn cost(&self, method: MethodIndex) -> Option<&MethodCost> {
@@ -255,7 +303,8 @@ impl Hub {
     }
 
     /// Lets another worker have the role, if one is idle.
-    fn hand_over(&self) {
+    #[cold]
+    fn wake_another(&self) {
         self.ready.bump();
         // ORDERING: SeqCst fence, pairs with the fence in `work`: either we see the idle worker, or it reads the bell
         // after our bump and finds the role free.
@@ -265,39 +314,10 @@ impl Hub {
         }
     }
 
-    /// Without the role: takes one frame of a lane that was announced. What is left over is announced again, before a
-    /// handler runs.
-    fn take_announced(&self) -> Option<(Arc<Lane>, Cell)> {
-        let mut announced = Vec::new();
-        self.ready.take_ready(self.lanes.used(), |index| announced.push(index));
-        let mut found = None;
-        for index in announced {
-            let Some(lane) = self.lanes.get(index) else { continue };
-            let mut cell = Cell::new();
-            let again = match (&found, lane.is_leaving()) {
-                (None, false) => match lane.scan(&mut cell) {
-                    Take::Frame => {
-                        let more = lane.has_work();
-                        found = Some((Arc::clone(&lane), cell));
-                        more
-                    }
-                    Take::Corrupt => true,
-                    Take::Nothing | Take::Busy => false,
-                },
-                // The end of a lane is the polling worker's business.
-                (_, true) => true,
-                (Some(_), false) => lane.has_work(),
-            };
-            if again {
-                self.ready.ring(index);
-            }
-        }
-        found
-    }
-
-    fn serve(&self, lane: &Arc<Lane>, cell: &Cell) {
+    fn serve(&self, seat: &Seat) {
+        let Some(lane) = &seat.lane else { return };
         let dispatcher = Dispatcher { handler: &*self.handler, stats: &self.stats, instance: &self.instance };
-        match dispatcher.serve(lane, cell) {
+        match dispatcher.serve(lane, &seat.cell) {
             Dispatched::Ran { method, ns } => {
                 if let Some(cost) = self.cost(method) {
                     cost.note(ns);

@@ -1,6 +1,6 @@
 //! What a call costs by itself: 64 bytes there and back, beside the limits of the machine and the socket.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::floors::Floors;
 use super::progress::Progress;
@@ -64,18 +64,14 @@ pub fn run(
 ) -> Result<Bare> {
     let (groups, calls) = (effort.awake_groups as usize, effort.asleep as usize);
     let mut bare = Bare::default();
-    let started = Instant::now();
-    for round in 0..MOST_ROUNDS {
-        progress.at(round, MOST_ROUNDS);
+    progress.rounds(MOST_ROUNDS, BUDGET, || {
         bare.two_lines.push(floors.two_lines(effort.awake_groups, GROUP)?);
         bare.awake.push(time(groups, GROUP as usize, &mut awake)?);
         bare.futex.push(floors.futex(effort.asleep)?);
         bare.asleep.push(time(calls, 1, &mut asleep)?);
         bare.socket.push(time(calls, 1, &mut socket)?);
-        if started.elapsed() > BUDGET {
-            break;
-        }
-    }
+        Ok(())
+    })?;
     Ok(bare)
 }
 

@@ -5,6 +5,8 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use crate::failure::Result;
+
 /// How often the line is rewritten at most: writing to a terminal wakes other processes and would be measured.
 const EVERY: Duration = Duration::from_millis(150);
 
@@ -45,6 +47,23 @@ impl Progress {
         }
     }
 
+    /// Does `round` until it was done `most` times or `budget` is used up, at least once, and shows how far that is.
+    ///
+    /// # Errors
+    /// The first error of `round`.
+    pub fn rounds(&mut self, most: usize, budget: Duration, mut round: impl FnMut() -> Result<()>) -> Result<()> {
+        let started = Instant::now();
+        for done in 0..most {
+            let used = started.elapsed().as_secs_f64() / budget.as_secs_f64();
+            if done > 0 && used >= 1.0 {
+                break;
+            }
+            self.at(done.max((most as f64 * used) as usize), most);
+            round()?;
+        }
+        Ok(())
+    }
+
     /// Takes the line away.
     pub fn clear(&mut self) {
         if self.rewrites && self.written.take().is_some() {
@@ -78,6 +97,19 @@ mod tests {
     fn the_bar_fills_with_the_work_done() {
         assert_eq!(line("echo", 1, 4), "[======..................] echo");
         assert_eq!(line("echo", 4, 4), format!("[{}] echo", "=".repeat(BAR)));
+    }
+
+    #[test]
+    fn rounds_end_when_they_are_done_or_the_time_is_over() {
+        let count = |budget| {
+            let mut done = 0;
+            let all = Progress::new().rounds(5, budget, || {
+                done += 1;
+                Ok(())
+            });
+            all.map(|()| done).expect("no round fails")
+        };
+        assert_eq!([Duration::MAX, Duration::ZERO].map(count), [5, 1]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The real work: every test image is recognised, by our service and by the same thing behind a plain socket.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::progress::Progress;
 use crate::data::{Example, Image};
@@ -48,15 +48,11 @@ pub fn run(
         progress.at(number, tests.len());
     }
     let mut work = Work { images: tests.len(), right, ..Work::default() };
-    let started = Instant::now();
-    for round in 0..MOST_ROUNDS {
-        progress.at(round, MOST_ROUNDS);
+    progress.rounds(MOST_ROUNDS, BUDGET, || {
         work.ours.push(time_round(tests, &mut ours)?);
         work.socket.push(time_round(tests, &mut socket)?);
-        if started.elapsed() > BUDGET {
-            break;
-        }
-    }
+        Ok(())
+    })?;
     Ok(work)
 }
 

@@ -54,12 +54,16 @@ fn bare(out: &mut String, found: &Findings) -> fmt::Result {
         writeln!(out, "  {state:<14}{name:<18}{:>11}   {compared}", time(series.p50()))
     };
     let limit = |ours: &Series, floor: &Series| format!("{} x the machine's limit", ratio(ours.ratio_to(floor)));
-    row("both awake", "machine's limit", &bare.two_lines, "a cache line each way between two processes".into())?;
-    row("", "switchboard", &bare.awake, limit(&bare.awake, &bare.two_lines))?;
+    let mut socket = format!("{} x ours asleep", ratio(bare.socket.ratio_to(&bare.asleep)));
+    // On one processor nobody can be awake while the other side works.
+    if found.two_processors {
+        row("both awake", "machine's limit", &bare.two_lines, "a cache line each way between two processes".into())?;
+        row("", "switchboard", &bare.awake, limit(&bare.awake, &bare.two_lines))?;
+        write!(socket, ", {} x ours awake", ratio(bare.socket.ratio_to(&bare.awake)))?;
+    }
     row("both asleep", "machine's limit", &bare.futex, "a futex wake each way between two processes".into())?;
     row("", "switchboard", &bare.asleep, limit(&bare.asleep, &bare.futex))?;
-    let (awake, asleep) = (ratio(bare.socket.ratio_to(&bare.awake)), ratio(bare.socket.ratio_to(&bare.asleep)));
-    row("", "Unix socket", &bare.socket, format!("{asleep} x ours asleep, {awake} x ours awake"))
+    row("", "Unix socket", &bare.socket, socket)
 }
 
 fn killed(out: &mut String, found: &Findings) -> fmt::Result {
@@ -79,9 +83,14 @@ fn killed(out: &mut String, found: &Findings) -> fmt::Result {
     }
     writeln!(out, "  {hung:>3} hung; the last answer came {:.2} ms after the kill", ms(killed.notice))?;
     match found.recovery {
-        Some(Recovery { pid, calls, took }) => {
-            let which = if calls == 1 { "next call".into() } else { format!("call number {calls}") };
-            writeln!(out, "  started again as pid {pid}: the same client's {which} succeeded, after {:.2} ms", ms(took))
+        Some(Recovery { pid, tries, took, right }) => {
+            let which = if tries == 1 { "next call".into() } else { format!("call number {tries}") };
+            writeln!(
+                out,
+                "  started again as pid {pid}: the same client's {which} succeeded, after {:.2} ms,",
+                ms(took)
+            )?;
+            writeln!(out, "  and a call for each image again: {right} of {} right", found.work.images)
         }
         None => writeln!(out, "  started again: no call of the same client succeeded"),
     }
@@ -141,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_text_fits_on_one_screen() {
-        let mut found = all_well();
+        let mut found = Findings { two_processors: true, ..all_well() };
         for fate in [Fate::NotRun, Fate::MayHaveRun] {
             let told = Told { fate, code: "UNAVAILABLE".into(), message: "the service has ended".into() };
             found.killed.told.insert(told, 3);
@@ -149,6 +158,15 @@ mod tests {
         let text = text(&found);
         let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
         assert!(text.lines().count() <= 30 && widest <= 100, "{} lines, {widest} columns", text.lines().count());
+    }
+
+    #[test]
+    fn nobody_is_shown_awake_on_one_processor() {
+        let awake_rows = |two_processors| {
+            let text = text(&Findings { two_processors, ..all_well() });
+            text.lines().filter(|line| line.contains("awake")).count()
+        };
+        assert_eq!([true, false].map(awake_rows), [2, 0]);
     }
 
     #[test]

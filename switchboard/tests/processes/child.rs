@@ -1,0 +1,171 @@
+//! Processes of this very program in other roles, and the line to each of them.
+//!
+//! A child runs one hidden test, [`ROLE_TEST`], which plays the role named in its environment. Its standard input is a
+//! socket to its parent: lines go both ways, and the end of the line is the end of the other side.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+
+/// A role's name, and what a process in it does.
+pub type Role = (&'static str, fn(Line));
+
+const ROLE: &str = "SWITCHBOARD_TEST_ROLE";
+const ROLE_TEST: &str = "role_of_a_child_process";
+
+/// How long a process may take to say what is expected of it: far more than it needs on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a whole role may take, for the same reason: some ten times what it needs.
+const PATIENCE_WITH_A_ROLE: Duration = Duration::from_secs(120);
+
+/// The talking half of a line; any thread may have one.
+#[derive(Debug)]
+pub struct Voice(UnixStream);
+
+impl Voice {
+    /// Says one line, in one write, so that lines of several threads do not mix.
+    pub fn say(&self, text: impl Display) {
+        // A listener that is gone needs no news; whoever waits for its answer learns of the end.
+        let _ = (&self.0).write_all(format!("{text}\n").as_bytes());
+    }
+}
+
+/// A line of text to another process.
+#[derive(Debug)]
+pub struct Line(BufReader<UnixStream>);
+
+impl Line {
+    fn over(stream: UnixStream) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    pub fn say(&self, text: impl Display) {
+        self.voice().say(text);
+    }
+
+    pub fn voice(&self) -> Voice {
+        Voice(self.0.get_ref().try_clone().expect("a descriptor is left"))
+    }
+
+    /// Waits for the next line; `None` at the end of the other side.
+    pub fn hear(&mut self) -> Option<String> {
+        let mut text = String::new();
+        match self.0.read_line(&mut text) {
+            Ok(0) => None,
+            Ok(_) => Some(text.trim_end().to_owned()),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("nothing heard for too long: {error}"),
+        }
+    }
+}
+
+/// A process in a role. Killed at the latest when this is dropped, or when the thread that started it ends.
+#[derive(Debug)]
+pub struct Child {
+    role: &'static str,
+    process: std::process::Child,
+    line: Line,
+}
+
+impl Child {
+    pub fn start<V: AsRef<OsStr>>(role: &'static str, environment: &[(&str, V)]) -> Self {
+        let (ours, theirs) = UnixStream::pair().expect("two descriptors are left");
+        ours.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
+        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+        command.args(["--exact", ROLE_TEST, "--ignored", "--nocapture"]);
+        command.env(ROLE, role).envs(environment.iter().map(|(name, value)| (name, value.as_ref())));
+        // What the test harness prints on its own is of no use here.
+        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+        Self { role, process: command.spawn().expect("a process can be started"), line: Line::over(ours) }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn say(&self, text: impl Display) {
+        self.line.say(text);
+    }
+
+    /// Waits for the next line of a child that is not expected to end.
+    pub fn hear(&mut self) -> String {
+        self.line.hear().unwrap_or_else(|| panic!("`{}` ended instead of saying something", self.role))
+    }
+
+    pub fn expect(&mut self, text: &str) {
+        assert_eq!(self.hear(), text, "from `{}`", self.role);
+    }
+
+    pub fn ask(&mut self, text: impl Display) -> String {
+        self.say(text);
+        self.hear()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("the child is not reaped yet");
+    }
+
+    /// Waits until the kernel calls the process stopped.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let until = Instant::now() + PATIENCE;
+        while self.stat()[0] != "T" {
+            assert!(Instant::now() < until, "`{}` does not stop", self.role);
+            std::thread::yield_now();
+        }
+    }
+
+    /// The fields of `/proc/PID/stat` from the state on: field 3 of the manual is number 0 here.
+    pub fn stat(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the child is not reaped yet");
+        let (_, fields) = text.rsplit_once(')').expect("the name is in brackets");
+        fields.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Kills with SIGKILL and reaps.
+    pub fn kill(&mut self) {
+        // Fails only if it has ended by itself and was reaped.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Waits for the end; says whether the role was played without a panic.
+    fn ends_well(&mut self) -> bool {
+        self.process.wait().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Plays a role in a process of its own, so that what this process holds can be counted. What the role says is printed.
+///
+/// Kills it if nothing is heard for [`PATIENCE_WITH_A_ROLE`].
+pub fn alone(role: &'static str) {
+    let mut child = Child::start::<&str>(role, &[]);
+    child.line.0.get_ref().set_read_timeout(Some(PATIENCE_WITH_A_ROLE)).expect("a socket has a time-out");
+    while let Some(text) = child.line.hear() {
+        println!("{text}");
+    }
+    assert!(child.ends_well(), "`{role}` failed, see above");
+}
+
+/// Plays the role that the environment names, if it names one.
+pub fn play(roles: &[Role]) {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    // Not even a stopped child outlives the test. A parent that died before this is noticed as the end of the line.
+    set_parent_process_death_signal(Some(Signal::KILL)).expect("SIGKILL is a signal");
+    let (_, play) = roles.iter().find(|(name, _)| *name == role).expect("the role is known");
+    let line = std::io::stdin().as_fd().try_clone_to_owned().expect("standard input is the line");
+    play(Line::over(line.into()));
+}
