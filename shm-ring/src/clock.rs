@@ -37,9 +37,9 @@ mod tsc {
     struct Anchor {
         ticks: u64,
         ns: u64,
-        /// Nanoseconds per tick in 32.32 fixed point; 0 = not known yet.
+        /// Nanoseconds per tick, times 2^32; below 2^32. Zero: not known yet.
         slope: u64,
-        /// Ticks after which a new anchor is due.
+        /// Ticks after which a new anchor is due; below 2^32.
         valid_ticks: u64,
     }
 
@@ -58,7 +58,8 @@ mod tsc {
         let anchor = ANCHOR.get();
         let passed = ticks().wrapping_sub(anchor.ticks);
         if passed < anchor.valid_ticks {
-            return anchor.ns + ((u128::from(passed) * u128::from(anchor.slope)) >> 32) as u64;
+            // Both factors are below 2^32, see `renew`.
+            return anchor.ns + ((passed * anchor.slope) >> 32);
         }
         renew(anchor)
     }
@@ -99,9 +100,11 @@ mod tsc {
         if passed_ns < FIRST_NS || passed == 0 {
             return ns;
         }
-        let slope = u64::try_from((u128::from(passed_ns) << 32) / u128::from(passed)).unwrap_or(0);
-        let valid = (u128::from(RENEW_NS) << 32).checked_div(u128::from(slope)).unwrap_or(0);
-        let valid_ticks = u64::try_from(valid).unwrap_or(0);
+        let slope = u64::try_from((u128::from(passed_ns) << 32) / u128::from(passed)).unwrap_or(u64::MAX);
+        // A counter slower than 1 GHz does not fit; then every read goes to the kernel.
+        let fits = slope < 1 << 32;
+        let valid = (RENEW_NS << 32).checked_div(slope).filter(|_| fits).unwrap_or(0);
+        let valid_ticks = valid.min((1 << 32) - 1);
         ANCHOR.set(Anchor { ticks: now, ns, slope, valid_ticks });
         ns
     }

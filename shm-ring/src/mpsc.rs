@@ -286,9 +286,15 @@ impl Consumer {
         for _ in 0..self.cells.count {
             let position = self.head;
             match self.look(position)? {
-                Look::Free => return Ok(None),
+                Look::Free => {
+                    // Whoever polls the first line will want the second one together with it, not after it.
+                    self.cells.segment.region().prefetch_for_read(self.cells.at(position) + LINE);
+                    return Ok(None);
+                }
                 Look::Past => self.head = position.wrapping_add(1),
                 Look::Committed(taken) => {
+                    // The store that frees the cell comes after the copy; its line may as well come now.
+                    self.cells.segment.region().prefetch_for_write(self.cells.at(position));
                     self.head = position.wrapping_add(1);
                     if self.take(position, taken, body) {
                         return Ok(Some(taken));

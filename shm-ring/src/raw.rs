@@ -251,6 +251,21 @@ impl Region {
         unsafe { core::slice::from_raw_parts(at, len) }
     }
 
+    /// Asks for a line to be read soon. A hint; no effect on values.
+    #[inline]
+    pub(crate) fn prefetch_for_read(&self, offset: usize) {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+        {
+            let word = self.word(offset).as_ptr();
+            // SAFETY: PREFETCHT0 changes no architectural state and cannot fault; the address is inside the region.
+            unsafe {
+                core::arch::asm!("prefetcht0 [{}]", in(reg) word, options(nostack, preserves_flags, readonly));
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+        let _ = offset;
+    }
+
     /// Asks for a line in exclusive state, ahead of a store. A hint; no effect on values.
     #[inline]
     pub(crate) fn prefetch_for_write(&self, offset: usize) {

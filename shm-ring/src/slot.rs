@@ -283,9 +283,14 @@ impl Call<'_> {
 
     #[inline]
     fn look(&self) -> Seen {
+        self.look_at(self.state())
+    }
+
+    #[inline]
+    fn look_at(&self, state: PeerWord<'_>) -> Seen {
         // ORDERING: Acquire, pairs with the Release exchange in `ServerSlots::finish`: whoever sees DONE sees the reply.
         let (done, dead) = (word(self.id.generation, DONE), word(self.id.generation, DEAD));
-        self.state().load(Ordering::Acquire).decode(|seen| {
+        state.load(Ordering::Acquire).decode(|seen| {
             if seen == done {
                 Seen::Done(self.header())
             } else if seen == dead {
@@ -305,8 +310,14 @@ impl Call<'_> {
     /// `before_park` is for looking whether the request was taken at all, and ringing if not.
     #[inline]
     pub fn wait(&self, until_ns: Option<u64>, spin: &SpinBudget, before_park: impl FnOnce()) -> Waited {
-        let polled = spin.poll(until_ns, || match self.look() {
-            Seen::InFlight => None,
+        let state = self.state();
+        let second_line = self.slots.slots.at(self.id.slot) + LINE;
+        let polled = spin.poll(until_ns, || match self.look_at(state) {
+            Seen::InFlight => {
+                // Whoever polls the first line will want the second one together with it, not after it.
+                self.slots.slots.segment.region().prefetch_for_read(second_line);
+                None
+            }
             Seen::Done(header) => Some(Waited::Done(header)),
             Seen::Dead => Some(Waited::Ended),
         });

@@ -25,8 +25,9 @@ use crate::frame::Cell;
 /// Most lanes that are polled before polling others ends.
 const MAX_HOT: usize = 8;
 
-/// Of so many looks at the hot lanes one goes past held claims.
-const THOROUGH: u32 = 64;
+/// Of so many looks at the hot lanes one goes past held claims. Rare (some ten microseconds), because such a look reads
+/// every cell, and the lines of the free ones are where their producers want them.
+const THOROUGH: u32 = 4096;
 
 /// Up to this mean duration a handler runs without another worker being woken: about what a wake-up costs.
 const SHORT_NS: u32 = 20_000;
