@@ -88,23 +88,20 @@ impl Poller {
             self.heat_announced(hub);
             thorough = true;
         }
-        for i in 0..self.hot.len() {
-            let hot = &mut self.hot[i];
+        let mut i = 0;
+        while let Some(hot) = self.hot.get_mut(i) {
             match if thorough { scan(&mut hot.consumer, cell) } else { try_take(&mut hot.consumer, cell) } {
                 Take::Frame => return Some(self.last(i)),
-                Take::Nothing if !hot.lane.is_leaving() => hot.rang &= !thorough,
-                Take::Nothing => {
-                    // Not a frame of the departed may be missed behind a claim that it held when it died.
-                    if scan(&mut hot.consumer, cell) == Take::Frame {
-                        return Some(self.last(i));
-                    }
-                    hub.lanes.retire(&self.hot.remove(i).lane);
-                    return None;
+                Take::Nothing if !hot.lane.is_leaving() => {
+                    hot.rang &= !thorough;
+                    i += 1;
                 }
+                // Not a frame of the departed may be missed behind a claim that it held when it died.
+                Take::Nothing if scan(&mut hot.consumer, cell) == Take::Frame => return Some(self.last(i)),
+                Take::Nothing => hub.let_go(self.hot.remove(i)),
                 Take::Corrupt => {
                     hot.lane.throw_out();
-                    hub.lanes.retire(&self.hot.remove(i).lane);
-                    return None;
+                    hub.let_go(self.hot.remove(i));
                 }
             }
         }
@@ -119,7 +116,8 @@ impl Poller {
 
     #[cold]
     fn heat_announced(&mut self, hub: &Hub) {
-        for index in std::mem::take(&mut self.announced) {
+        let mut announced = std::mem::take(&mut self.announced);
+        for index in announced.drain(..) {
             let Some(lane) = hub.lanes.get(index) else { continue };
             if let Some(hot) = self.hot.iter_mut().find(|hot| Arc::ptr_eq(&hot.lane, &lane)) {
                 hot.rang = true;
@@ -133,6 +131,8 @@ impl Poller {
             lane.shared.watch().heat();
             self.hot.push(Hot { lane, consumer, rang: true });
         }
+        // Kept for its memory.
+        self.announced = announced;
     }
 
     /// Makes room among the hot lanes; if the oldest has work just now it stays, and there is one more for a while.
@@ -140,8 +140,7 @@ impl Poller {
         let Hot { lane, consumer, .. } = &self.hot[0];
         let busy = hub.ready.cool(lane.shared.watch(), || consumer.has_committed().then_some(()));
         if busy.is_none() {
-            let Hot { lane, consumer, .. } = self.hot.remove(0);
-            lane.put_consumer(consumer);
+            hub.let_go(self.hot.remove(0));
         }
     }
 
@@ -179,28 +178,26 @@ impl Poller {
                 let found = self.hot.swap_remove(i);
                 found.lane.shared.watch().heat();
                 // The others were cooled, but those behind the found one were not looked at since.
-                self.hot.retain(|hot| {
+                for hot in std::mem::take(&mut self.hot) {
                     let busy = hub.ready.cool(hot.lane.shared.watch(), || hot.consumer.has_committed().then_some(()));
-                    busy.is_some()
-                });
+                    if busy.is_some() {
+                        self.hot.push(hot);
+                    } else {
+                        hub.let_go(hot);
+                    }
+                }
                 self.hot.push(found);
                 Parked::Frame(self.hot.len() - 1)
             }
             Park::Ready => {
-                self.put_all_back();
+                self.hot.drain(..).for_each(|hot| hub.let_go(hot));
                 Parked::Again
             }
             Park::Sleep(bell) => {
-                self.put_all_back();
+                self.hot.drain(..).for_each(|hot| hub.let_go(hot));
                 self.asleep = true;
                 Parked::Sleep(bell)
             }
-        }
-    }
-
-    fn put_all_back(&mut self) {
-        for Hot { lane, consumer, .. } in self.hot.drain(..) {
-            lane.put_consumer(consumer);
         }
     }
 }
@@ -293,6 +290,18 @@ impl Hub {
             role = self.role.try_lock()?;
         }
         None
+    }
+
+    /// Takes an empty lane out of the polled ones: back to the table, or for good if its client is gone.
+    ///
+    /// Who leaves says so before it rings: if it is not seen here, the ring will bring it back.
+    #[cold]
+    fn let_go(&self, Hot { lane, consumer, .. }: Hot) {
+        if lane.is_leaving() {
+            self.lanes.retire(&lane);
+        } else {
+            lane.put_consumer(consumer);
+        }
     }
 
     fn is_short(&self, cell: &Cell) -> bool {
