@@ -1,7 +1,7 @@
 //! How long a waiter polls before it sleeps.
 //!
 //! Waking a sleeping processor costs tens of microseconds, polling costs a processor. So a waiter polls for a budget
-//! of about what a wake-up costs, after the first microseconds giving way now and then, and then parks. Where there is one processor, polling only keeps
+//! of about what a wake-up costs, giving way now and then, and then parks. Where there is one processor, polling only keeps
 //! the other side from running: the budget is zero. A budget that keeps failing shrinks, because then the processor
 //! is better used by somebody else; one success restores it.
 
@@ -22,11 +22,20 @@ const POLLS_PER_LOOK: u32 = 64;
 /// From this long on a poller pauses between polls; before, a pause (24 ns) would only delay the answer.
 const EAGER_NS: u64 = 2_000;
 
+/// From this long on a poller gives way now and then, as long as nothing speaks for doing so earlier.
+const LATEST_YIELD_NS: u32 = 20_000;
+
+/// And from this long on once giving way has brought the answer.
+const EARLIEST_YIELD_NS: u32 = 1_000;
+
 /// The polling budget of one kind of waiter; shared by its threads.
 #[derive(Debug)]
 pub struct SpinBudget {
     max_ns: u32,
     now_ns: AtomicU32,
+    /// When to give way. The other side may share this processor, whatever the scheduler's plans, and then only runs
+    /// if we let it: an answer right after a yield says so, one without says the opposite.
+    yield_after_ns: AtomicU32,
 }
 
 impl SpinBudget {
@@ -36,7 +45,7 @@ impl SpinBudget {
         let alone = std::thread::available_parallelism().map_or(1, NonZeroUsize::get) == 1;
         let max = if alone { Duration::ZERO } else { max.unwrap_or(DEFAULT_SPIN) };
         let max_ns = u32::try_from(max.as_nanos()).unwrap_or(u32::MAX);
-        Self { max_ns, now_ns: AtomicU32::new(max_ns) }
+        Self { max_ns, now_ns: AtomicU32::new(max_ns), yield_after_ns: AtomicU32::new(LATEST_YIELD_NS) }
     }
 
     /// The current budget in nanoseconds; at most the maximum.
@@ -44,8 +53,13 @@ impl SpinBudget {
         self.now_ns.load(Ordering::Relaxed).into()
     }
 
-    fn succeeded(&self) {
-        // Written only when it changes: the word is shared by threads.
+    fn succeeded(&self, after_a_yield: bool) {
+        let before = self.yield_after_ns.load(Ordering::Relaxed);
+        let yield_after = if after_a_yield { EARLIEST_YIELD_NS } else { (before * 2).min(LATEST_YIELD_NS) };
+        // Written only when they change: the words are shared by threads.
+        if yield_after != before {
+            self.yield_after_ns.store(yield_after, Ordering::Relaxed);
+        }
         if self.now_ns.load(Ordering::Relaxed) != self.max_ns {
             self.now_ns.store(self.max_ns, Ordering::Relaxed);
         }
@@ -59,8 +73,8 @@ impl SpinBudget {
         }
     }
 
-    /// Polls until `poll` gives something or the budget or `until_ns` is used up. No system call in the first two
-    /// microseconds, then a yield about every microsecond.
+    /// Polls until `poll` gives something or the budget or `until_ns` is used up. No system call in the first
+    /// microseconds (20, or one if the other side was seen to need this processor), then a yield about every microsecond.
     #[inline]
     pub fn poll<T>(&self, until_ns: Option<u64>, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
         if let Some(found) = poll() {
@@ -70,17 +84,19 @@ impl SpinBudget {
         if budget == 0 {
             return None;
         }
+        let yield_after = u64::from(self.yield_after_ns.load(Ordering::Relaxed));
         let mut started = 0;
-        let mut pausing = false;
+        let (mut pausing, mut gave_way) = (false, false);
         loop {
             for _ in 0..POLLS_PER_LOOK {
                 if let Some(found) = poll() {
-                    self.succeeded();
+                    self.succeeded(gave_way);
                     return Some(found);
                 }
                 if pausing {
                     spin_loop();
                 }
+                gave_way = false;
             }
             let now = crate::clock::now_ns();
             if started == 0 {
@@ -94,9 +110,8 @@ impl SpinBudget {
                 break;
             }
             pausing = passed >= EAGER_NS;
-            if pausing {
-                // The other side may share this processor, whatever the scheduler's plans: without this it would wait
-                // for the end of our budget. Where it runs elsewhere a yield costs a fraction of a microsecond.
+            if passed >= yield_after {
+                gave_way = true;
                 yield_now();
             }
         }
