@@ -230,6 +230,7 @@ impl ArenaOwner {
             }
             let next = self.next[index as usize].load(Ordering::Relaxed);
             let after = (head >> 32).wrapping_add(1) << 32 | u64::from(next);
+            // ORDERING: Acquire, as for the load above: a failed exchange gives the head that is tried next.
             match free.compare_exchange(head, after, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => return Some(index),
                 Err(found) => head = found,

@@ -44,6 +44,7 @@ const STAGE_BITS: u32 = LAP_BITS + 1;
 const KIND_SHIFT: u32 = 16;
 const KIND_MAX: u8 = 0x7f;
 
+// ORDERING: Release, pairs with the Acquire load in `Consumer::look`; see `Claim::publish`.
 const PUBLISH: Ordering = if cfg!(weaken = "publish_relaxed") { Ordering::Relaxed } else { Ordering::Release };
 
 /// Where in its life a cell is: twice the lap, plus one when committed; modulo 2^41.

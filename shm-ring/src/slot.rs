@@ -45,6 +45,7 @@ const ABANDONED: u32 = 3;
 const DONE: u32 = 4;
 const DEAD: u32 = 5;
 
+// ORDERING: Release, pairs with the Acquire load in `Call::look_at`; see `ServerSlots::finish`.
 const FINISH: Ordering = if cfg!(weaken = "done_relaxed") { Ordering::Relaxed } else { Ordering::Release };
 
 fn word(generation: u32, state: u32) -> u64 {
@@ -510,7 +511,7 @@ impl ServerSlots {
         let mut old = word(id.generation, PENDING);
         // An honest client moves the state at most twice: PENDING, PARKED, ABANDONED.
         for _ in 0..4 {
-            // ORDERING: Release, pairs with the Acquire load in `Call::look`: whoever sees DONE sees the reply.
+            // ORDERING: Release, pairs with the Acquire load in `Call::look_at`: whoever sees DONE sees the reply.
             // Weakened to Relaxed (`done_relaxed`), an old reply is read.
             match self.slots.state(id.slot).compare_exchange(old, done, FINISH, Ordering::Relaxed) {
                 Ok(()) => {

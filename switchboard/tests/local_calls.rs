@@ -153,6 +153,8 @@ fn two_services_cannot_have_one_instance() {
     let _again = board.serve("demo.twice@a", DemoServer::new(Plain)).start().unwrap();
 }
 
+/// Other programs' views of the service; only their clients are used.
+#[allow(dead_code)]
 mod changed {
     use switchboard::prelude::*;
 

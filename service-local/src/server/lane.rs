@@ -118,6 +118,10 @@ impl Lane {
         self.leave();
         self.connection.hang_up();
     }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
 }
 
 /// All lanes of a service, by their bit in the ready set. Looked up when a cold lane announces itself; hot lanes are

@@ -91,6 +91,7 @@ impl Poller {
         let mut i = 0;
         while let Some(hot) = self.hot.get_mut(i) {
             match if thorough { scan(&mut hot.consumer, cell) } else { try_take(&mut hot.consumer, cell) } {
+                Take::Frame if hot.lane.is_broken() => hub.let_go(self.hot.remove(i)),
                 Take::Frame => return Some(self.last(i)),
                 Take::Nothing if !hot.lane.is_leaving() => {
                     hot.rang &= !thorough;
