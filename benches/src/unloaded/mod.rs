@@ -81,6 +81,10 @@ impl fmt::Display for Cost {
     }
 }
 
+/// A call that takes so many times as long as the usual one found the other side not awake: its processor was taken
+/// away, by this system or by the one below it, which the count of preemptions does not show.
+const DISTURBED: u32 = 8;
+
 /// The commands that start this executable in each role, with the runtime directory already among their arguments.
 #[derive(Debug)]
 pub struct Roles {
@@ -144,8 +148,11 @@ impl Experiment {
             self.caller.tell(command)?;
             let window = tracer.watch()?;
             drop(tracer);
-            cost.caller_allocations += self.caller.hear()?.parse::<u64>()?;
-            if window.preemptions > 0 && !window.system_calls.is_empty() {
+            let answer = self.caller.hear()?;
+            let (allocations, slowness) = answer.split_once(' ').ok_or("an answer without a space")?;
+            cost.caller_allocations += allocations.parse::<u64>()?;
+            let disturbed = window.preemptions > 0 || slowness.parse::<u32>()? >= DISTURBED;
+            if disturbed && !window.system_calls.is_empty() {
                 cost.dropped_windows += 1;
             } else {
                 cost.calls += roles::WINDOW_CALLS;
