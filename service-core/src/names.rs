@@ -15,12 +15,11 @@ use crate::status::{Code, Outcome, Status};
 pub const MAX_LABEL_LEN: usize = 64;
 /// Longest service name, in bytes, dots included.
 ///
-/// 100: with the longest instance and a suffix it stays far below the 255 bytes that a file name
-/// may have, and a short runtime directory still leaves it within the 107 bytes of a Unix socket's
-/// path.
-pub const MAX_SERVICE_LEN: usize = 100;
+/// 64: a Unix socket's path has 107 bytes. A transport that names sockets after instances needs room in it for the
+/// longest instance, a suffix, and a prefix that stands for the directory.
+pub const MAX_SERVICE_LEN: usize = 64;
 /// Longest instance id, in bytes.
-pub const MAX_INSTANCE_LEN: usize = 32;
+pub const MAX_INSTANCE_LEN: usize = 16;
 
 /// Longest piece of a refused text that an error repeats, in bytes.
 const SHOWN_LEN: usize = 48;
@@ -43,8 +42,8 @@ impl NameKind {
     fn allowed(self) -> &'static str {
         match self {
             Self::Namespace => "one label of 1 to 64 of A-Z a-z 0-9 _ -",
-            Self::Service => "labels of 1 to 64 of A-Z a-z 0-9 _ - joined by dots, at most 100 bytes in all",
-            Self::Instance => "one label of 1 to 32 of A-Z a-z 0-9 _ -",
+            Self::Service => "labels of 1 to 64 of A-Z a-z 0-9 _ - joined by dots, at most 64 bytes in all",
+            Self::Instance => "one label of 1 to 16 of A-Z a-z 0-9 _ -",
             Self::Address => "svc://namespace/service[@instance] or service[@instance]",
         }
     }

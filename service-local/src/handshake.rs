@@ -11,7 +11,6 @@ use service_core::ServiceDescriptor;
 pub(crate) const PROTOCOL_VERSION: u32 = 1;
 
 const MAGIC: [u8; 4] = *b"swb1";
-const PREFIX: usize = 8;
 
 /// From client to server.
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
@@ -31,8 +30,8 @@ pub(crate) enum FromServer {
     Refused { code: u8, message: String },
     /// A segment for requests, at a place. Its memfd comes beside it.
     RequestSegment { place: u8 },
-    /// There is none to be had.
-    NoRequestSegment { message: String },
+    /// There is none to be had for so many bytes.
+    NoRequestSegment { len: u64, message: String },
     /// A segment for replies, at a place. Its memfd comes beside it.
     ReplySegment { place: u8 },
 }
@@ -49,7 +48,7 @@ pub(crate) enum Misread {
 }
 
 macro_rules! message {
-    ($type:ty, $archived:ty) => {
+    ($type:ty) => {
         impl $type {
             pub(crate) fn to_bytes(&self) -> Vec<u8> {
                 let mut bytes = MAGIC.to_vec();
@@ -69,14 +68,13 @@ macro_rules! message {
     };
 }
 
-message!(FromClient, ArchivedFromClient);
-message!(FromServer, ArchivedFromServer);
+message!(FromClient);
+message!(FromServer);
 
 fn body(bytes: &[u8]) -> Result<AlignedVec, Misread> {
     let foreign = Misread::Foreign(bytes.len());
     let Some((magic, rest)) = bytes.split_first_chunk::<4>() else { return Err(foreign) };
     let Some((version, body)) = rest.split_first_chunk::<4>() else { return Err(foreign) };
-    debug_assert_eq!(bytes.len() - body.len(), PREFIX);
     if *magic != MAGIC {
         return Err(foreign);
     }

@@ -1,7 +1,7 @@
 //! Time stamps for calls: nanoseconds on `CLOCK_MONOTONIC`, read from the time-stamp counter.
 //!
 //! `CLOCK_MONOTONIC` is the same for all processes of a host, so a deadline can travel between them. The kernel's
-//! read costs about 23 ns, the counter's about 9 (PERFORMANCE figures), and a call takes three stamps. Each thread
+//! read costs about 23 ns, the counter's about 9, and three stamps stand in the way of each call. Each thread
 //! keeps its own anchor (counter, kernel time) and takes a new one after a second, so the error stays below the
 //! anchor's own read error plus a second's drift (some microseconds), whatever the uptime. Until a thread's first
 //! anchor is 20 ms old its reads go to the kernel: nobody waits for a calibration.

@@ -7,8 +7,9 @@
 //!     24.. reply payload, or the reference of an arena block                    server, before DONE
 //! ```
 //!
-//! States: FREE, PENDING, PARKED, ABANDONED, DONE, DEAD. Only the client writes FREE, PENDING, PARKED, ABANDONED and
-//! DEAD; only the server writes DONE, by compare-exchange over a state of its own generation. Both sides change a slot
+//! States: PENDING, PARKED, ABANDONED, DONE, DEAD; zero, never written, is a slot that was never used. Only the client
+//! writes PENDING, PARKED, ABANDONED and DEAD; only the server writes DONE, by compare-exchange over a state of its own
+//! generation. Both sides change a slot
 //! in flight by read-modify-write only, so a caller that falls asleep and a server that answers cannot miss each
 //! other, and no fence pair is needed. A slot is used again only after DONE was read: until then the server may write
 //! into it. DONE is therefore also how a free slot rests.
@@ -228,6 +229,7 @@ impl ClientSlots {
     /// PENDING or PARKED becomes DEAD; a committed DONE wins.
     fn kill(&self, id: CallId) {
         let state = self.slots.state(id.slot);
+        // The caller may go from PENDING to PARKED in between, and a slot that was not armed yet to PENDING.
         for from in [PENDING, PARKED, PENDING] {
             let (old, new) = (word(id.generation, from), word(id.generation, DEAD));
             // ORDERING: Relaxed: DEAD carries no data. A DONE that wins is read with Acquire by the caller.
@@ -367,7 +369,7 @@ impl Call<'_> {
         let cancel = self.slots.slots.word(self.id.slot, CANCEL_AT);
         cancel.store(self.id.generation.into(), Ordering::Relaxed);
         let abandoned = word(self.id.generation, ABANDONED);
-        for from in [PENDING, PARKED, PENDING] {
+        for from in [PENDING, PARKED] {
             let old = word(self.id.generation, from);
             // ORDERING: Relaxed: ABANDONED carries no data.
             if self.state().compare_exchange(old, abandoned, Ordering::Relaxed, Ordering::Relaxed).is_ok() {

@@ -23,19 +23,26 @@ const POLLS_PER_LOOK: u32 = 64;
 const EAGER_NS: u64 = 2_000;
 
 /// From this long on a poller gives way now and then, as long as nothing speaks for doing so earlier.
-const LATEST_YIELD_NS: u32 = 20_000;
+const LATEST_YIELD_NS: u64 = 20_000;
 
-/// And from this long on once giving way has brought the answer.
-const EARLIEST_YIELD_NS: u32 = 1_000;
+/// And from this long on once giving way has brought the answer several times running.
+const EARLIEST_YIELD_NS: u64 = 1_000;
+
+/// How many times that is. More than one, because a server that polls for its next caller may find it after any yield.
+const CONVINCED: u32 = 3;
+
+/// A yield that took so long was taken up by another thread.
+const TAKEN_UP_NS: u64 = 2_000;
 
 /// The polling budget of one kind of waiter; shared by its threads.
 #[derive(Debug)]
 pub struct SpinBudget {
     max_ns: u32,
     now_ns: AtomicU32,
-    /// When to give way. The other side may share this processor, whatever the scheduler's plans, and then only runs
-    /// if we let it: an answer right after a yield says so, one without says the opposite.
-    yield_after_ns: AtomicU32,
+    /// How often in a row the answer came right after a yield that somebody took up. The other side may share this
+    /// processor, whatever the scheduler's plans, and then runs only if we let it: such answers say so, and one
+    /// without a yield says the opposite.
+    gave_way: AtomicU32,
 }
 
 impl SpinBudget {
@@ -45,7 +52,7 @@ impl SpinBudget {
         let alone = std::thread::available_parallelism().map_or(1, NonZeroUsize::get) == 1;
         let max = if alone { Duration::ZERO } else { max.unwrap_or(DEFAULT_SPIN) };
         let max_ns = u32::try_from(max.as_nanos()).unwrap_or(u32::MAX);
-        Self { max_ns, now_ns: AtomicU32::new(max_ns), yield_after_ns: AtomicU32::new(LATEST_YIELD_NS) }
+        Self { max_ns, now_ns: AtomicU32::new(max_ns), gave_way: AtomicU32::new(0) }
     }
 
     /// The current budget in nanoseconds; at most the maximum.
@@ -53,12 +60,16 @@ impl SpinBudget {
         self.now_ns.load(Ordering::Relaxed).into()
     }
 
+    fn yield_after_ns(&self) -> u64 {
+        if self.gave_way.load(Ordering::Relaxed) >= CONVINCED { EARLIEST_YIELD_NS } else { LATEST_YIELD_NS }
+    }
+
     fn succeeded(&self, after_a_yield: bool) {
-        let before = self.yield_after_ns.load(Ordering::Relaxed);
-        let yield_after = if after_a_yield { EARLIEST_YIELD_NS } else { (before * 2).min(LATEST_YIELD_NS) };
+        let before = self.gave_way.load(Ordering::Relaxed);
+        let gave_way = if after_a_yield { (before + 1).min(CONVINCED) } else { 0 };
         // Written only when they change: the words are shared by threads.
-        if yield_after != before {
-            self.yield_after_ns.store(yield_after, Ordering::Relaxed);
+        if gave_way != before {
+            self.gave_way.store(gave_way, Ordering::Relaxed);
         }
         if self.now_ns.load(Ordering::Relaxed) != self.max_ns {
             self.now_ns.store(self.max_ns, Ordering::Relaxed);
@@ -84,7 +95,7 @@ impl SpinBudget {
         if budget == 0 {
             return None;
         }
-        let yield_after = u64::from(self.yield_after_ns.load(Ordering::Relaxed));
+        let yield_after = self.yield_after_ns();
         let mut started = 0;
         let (mut pausing, mut gave_way) = (false, false);
         loop {
@@ -111,8 +122,9 @@ impl SpinBudget {
             }
             pausing = passed >= EAGER_NS;
             if passed >= yield_after {
-                gave_way = true;
                 yield_now();
+                // A yield that nobody took up returns in a fraction of this.
+                gave_way = crate::clock::now_ns().saturating_sub(now) >= TAKEN_UP_NS;
             }
         }
         self.failed();

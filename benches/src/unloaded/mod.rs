@@ -2,8 +2,8 @@
 //!
 //! Three processes: a service, a caller, and this one, which traces both. Heap allocations are counted by the allocator
 //! of each process, system calls by the tracer. The caller makes windows of calls. A window with system calls does not
-//! count if the kernel took the processor from a thread meanwhile: then the other side waited for something that was
-//! not the call, and may have yielded or slept. A window without any counts always, for disturbance only adds.
+//! count if the processor was taken from a thread meanwhile, by the kernel's count or by the time of a call: then the
+//! other side waited for something that was not the call, and may have yielded or slept. A window without any counts always, for disturbance only adds.
 //!
 //! The executable that uses this must make [`count_alloc::CountingAllocator`] its global allocator, and must run
 //! [`roles::serve`] or [`roles::call`] when it is started as the command of that role.
@@ -81,10 +81,6 @@ impl fmt::Display for Cost {
     }
 }
 
-/// A call that takes so many times as long as the usual one found the other side not awake: its processor was taken
-/// away, by this system or by the one below it, which the count of preemptions does not show.
-const DISTURBED: u32 = 8;
-
 /// The commands that start this executable in each role, with the runtime directory already among their arguments.
 #[derive(Debug)]
 pub struct Roles {
@@ -146,17 +142,21 @@ impl Experiment {
         while cost.calls < CALLS && cost.dropped_windows < MOST_DROPPED_WINDOWS {
             let mut tracer = Tracer::seize(&[self.service.id(), self.caller.id()], self.caller.id())?;
             self.caller.tell(command)?;
-            let window = tracer.watch()?;
+            let mut window = tracer.watch()?;
             drop(tracer);
             let answer = self.caller.hear()?;
-            let (allocations, slowness) = answer.split_once(' ').ok_or("an answer without a space")?;
+            let [allocations, waited, begin_ns] = answer.split(' ').collect::<Vec<_>>()[..] else {
+                return Err(format!("the caller answered `{answer}`").into());
+            };
             cost.caller_allocations += allocations.parse::<u64>()?;
-            let disturbed = window.preemptions > 0 || slowness.parse::<u32>()? >= DISTURBED;
+            let begin_ns = begin_ns.parse::<u64>()?;
+            window.system_calls.retain(|call| call.seen_ns >= begin_ns);
+            let disturbed = window.preemptions > 0 || waited.parse()?;
             if disturbed && !window.system_calls.is_empty() {
                 cost.dropped_windows += 1;
             } else {
                 cost.calls += roles::WINDOW_CALLS;
-                cost.system_calls.extend(window.system_calls);
+                cost.system_calls.extend(window.system_calls.iter().map(|call| call.number));
             }
         }
         cost.service_allocations = self.service.ask(roles::END)?.parse()?;

@@ -13,6 +13,7 @@ use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use switchboard::Deadline;
 
 use super::cores::threads_of;
 
@@ -25,11 +26,25 @@ pub fn mark() {
     let _ = std::os::unix::process::parent_id();
 }
 
+/// One system call of a traced thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SystemCall {
+    /// Its number.
+    pub number: i64,
+    /// When the stop was seen, by [`now_ns`]; never before the call was made.
+    pub seen_ns: u64,
+}
+
+/// The monotonic clock, the same for the tracer and the traced. No system call.
+pub fn now_ns() -> u64 {
+    Deadline::after(Duration::ZERO).as_monotonic_ns()
+}
+
 /// What happened between two marks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// The numbers of the system calls that any traced thread made, in order.
-    pub system_calls: Vec<i64>,
+    /// The system calls that any traced thread made, in order.
+    pub system_calls: Vec<SystemCall>,
     /// How often the kernel took a processor away from a traced thread. Not 0: something else wanted it, so the calls
     /// of the window were not unloaded.
     pub preemptions: u64,
@@ -92,7 +107,7 @@ impl Tracer {
                     }
                     open = Some(preemptions);
                 } else if open.is_some() {
-                    system_calls.push(number);
+                    system_calls.push(SystemCall { number, seen_ns: now_ns() });
                 }
             }
             self.resume(thread)?;

@@ -1,4 +1,7 @@
-//! One connection per process and instance, opened once however many threads ask for it.
+//! One connection per instance, opened once however many threads ask for it.
+//!
+//! The cache belongs to a [`crate::LocalRuntime`] and its clones; a program has one of these, unless it wants two
+//! settings of how to wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

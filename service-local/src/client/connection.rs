@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use service_core::{
     CallTimes, Code, Decode, Encode, Encoded, MethodIndex, Outcome, ServiceDescriptor, Status, Transport, encode_block,
@@ -30,6 +30,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long after the hang-up the process's death may take to show: the kernel closes sockets first.
 const DEATH_NS: u64 = 50_000_000;
+
+/// How long one thread reads the socket before others may.
+const TURN: Duration = Duration::from_millis(20);
 
 /// A connection from this process to one instance; shared by all threads.
 #[derive(Debug)]
@@ -62,7 +65,8 @@ impl LocalConnection {
         }
         let shake = || {
             socket.send(&FromClient::Hello { instance: name.clone() }.to_bytes(), &[])?;
-            socket.receive(CONNECT)
+            let source = std::io::ErrorKind::TimedOut.into();
+            socket.receive_within(CONNECT)?.ok_or(shm_ring::Error::System { what: "waiting for the welcome", source })
         };
         let received = shake().map_err(|error| errors::not_run(&error))?;
         let (index, descriptor) = read_welcome(&name, &received)?;
@@ -196,39 +200,34 @@ impl LocalConnection {
 
     /// Asks the server for a segment with room for `len` bytes. Some system calls; for the first requests of a size.
     fn grow_requests(&self, len: usize, until_ns: Option<u64>) -> Result<(u8, Block<'_>), Status> {
-        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have asked for the same meanwhile.
-        if let Some(found) = self.requests().allocate(len) {
-            return Ok(found);
-        }
-        let no_room = |why: String| {
-            let text = format!("no room for a request of {len} bytes towards `{}`: {why}", self.name);
-            Status::new(Code::ResourceExhausted, Outcome::NotRun, text)
-        };
-        let ask = || {
-            self.socket.send(&FromClient::Grow { len: len as u64 }.to_bytes(), &[])?;
-            loop {
-                let received = self.socket.receive(left(until_ns))?;
-                if let Some(answer) = self.install(&received)? {
-                    return Ok(answer);
-                }
+        let not_run = |error: shm_ring::Error| errors::not_run(&error);
+        let until = Instant::now() + left(until_ns);
+        self.socket.send(&FromClient::Grow { len: len as u64 }.to_bytes(), &[]).map_err(not_run)?;
+        loop {
+            // In short turns: other threads wait for messages too, and whoever reads takes them in for all.
+            let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(found) = self.requests().allocate(len) {
+                return Ok(found);
             }
-        };
-        match ask() {
-            Ok(Ok(())) => self.requests().allocate(len).ok_or_else(|| no_room("all blocks are in use".into())),
-            Ok(Err(why)) => Err(no_room(why)),
-            Err(error) => {
-                // The answer may still come and would be taken for that to the next question.
-                if self.is_open() {
-                    self.socket.hang_up();
-                }
-                Err(errors::not_run(&error))
+            let patience = until.saturating_duration_since(Instant::now());
+            if patience.is_zero() {
+                // The answer may still come, and is of use to whoever asks next.
+                let text = format!("no room for a request of {len} bytes towards `{}` until the deadline", self.name);
+                return Err(Status::new(Code::DeadlineExceeded, Outcome::NotRun, text));
+            }
+            let refused = match self.socket.receive_within(patience.min(TURN)).map_err(not_run)? {
+                Some(received) => self.install(&received).map_err(not_run)?,
+                None => None,
+            };
+            if let Some((_, why)) = refused.filter(|(refused_len, _)| *refused_len == len as u64) {
+                let text = format!("no room for a request of {len} bytes towards `{}`: {why}", self.name);
+                return Err(Status::new(Code::ResourceExhausted, Outcome::NotRun, text));
             }
         }
     }
 
-    /// Takes in a message that came beside the calls. Gives the answer to a `Grow`, if it is one.
-    fn install(&self, received: &Received) -> Result<Option<Result<(), String>>, shm_ring::Error> {
+    /// Takes in a message that came beside the calls. Gives a refusal, if it is one: of how many bytes, and why.
+    fn install(&self, received: &Received) -> Result<Option<(u64, String)>, shm_ring::Error> {
         let bad = |what: String| shm_ring::Error::BadMessage { during: "growing", what };
         let message = FromServer::read(&received.bytes).map_err(|error| bad(error.to_string()))?;
         let open = || match &received.fds[..] {
@@ -241,9 +240,9 @@ impl LocalConnection {
                 if !self.added_requests.put(place, ArenaOwner::over(segment, layout)) {
                     return Err(bad(format!("place {place} is taken")));
                 }
-                Ok(Some(Ok(())))
+                Ok(None)
             }
-            FromServer::NoRequestSegment { message } => Ok(Some(Err(message))),
+            FromServer::NoRequestSegment { len, message } => Ok(Some((len, message))),
             FromServer::ReplySegment { place } => {
                 let (segment, layout) = open()?;
                 if !self.added_replies.put(place, ArenaReader::over(segment, layout)) {

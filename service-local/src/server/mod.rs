@@ -265,7 +265,7 @@ impl Hub {
         }
     }
 
-    /// Says on every lane that nothing more is taken. No lane is added after the stop (see [`Door`]).
+    /// Says on every lane that nothing more is taken. No lane is added after the stop (see `Hub::welcome`).
     fn close_lanes(&self) {
         for lane in self.lanes.take_all() {
             lane.shared.close();

@@ -52,5 +52,5 @@ pub(super) fn grow_requests(lane: &Lane, len: u64) -> Result<(), shm_ring::Error
         Some(Err(error)) => return Err(error),
         None => format!("{len} bytes for requests exceed the limit of {MAX_BYTES} bytes a connection"),
     };
-    lane.connection.send(&FromServer::NoRequestSegment { message }.to_bytes(), &[])
+    lane.connection.send(&FromServer::NoRequestSegment { len, message }.to_bytes(), &[])
 }

@@ -2,12 +2,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::identity::own_uid;
 use crate::error::Error;
+
+/// How long somebody else may hold the directory's lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the name of a socket file ends in.
 pub const SOCKET_SUFFIX: &str = ".sock";
@@ -27,7 +31,8 @@ pub(super) struct DirLock {
 }
 
 impl RuntimeDir {
-    /// Where sockets live if nothing else is said: `$XDG_RUNTIME_DIR/switchboard`, else `/tmp/switchboard-UID`.
+    /// Where sockets live if nothing else is said: `$XDG_RUNTIME_DIR/switchboard`, else `switchboard-UID` in the temporary
+    /// directory.
     pub fn default_path() -> PathBuf {
         match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
             Some(dir) => Path::new(&dir).join("switchboard"),
@@ -74,16 +79,21 @@ impl RuntimeDir {
         PathBuf::from(format!("/proc/self/fd/{fd}/{file}"))
     }
 
-    /// Waits for the directory's lock. Held for a few system calls only, by anybody.
+    /// Waits for the directory's lock, at most [`LOCK_PATIENCE`]: honest holders have it for a few system calls, but
+    /// whoever may read the directory can hold it.
     pub(super) fn lock(&self) -> Result<DirLock, Error> {
         // A lock belongs to an open file description, so each holder opens its own.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, ".", flags, Mode::empty())
             .map_err(Error::system("opening the runtime directory"))?;
+        let until = Instant::now() + LOCK_PATIENCE;
         loop {
-            match rustix::fs::flock(&fd, FlockOperation::LockExclusive) {
+            match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(DirLock { _fd: fd }),
-                Err(Errno::INTR) => {}
+                // The kernel tells nobody when a lock comes free, short of waiting for it without a limit.
+                Err(Errno::INTR | Errno::WOULDBLOCK) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
                 Err(errno) => return Err(Error::system("locking the runtime directory")(errno)),
             }
         }

@@ -4,7 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::AtFlags;
@@ -178,7 +178,7 @@ impl Connection {
         let address = address(dir, &file)?;
         let not_found = || Error::NotFound { name: name.to_owned(), dir: dir.path().display().to_string() };
         let fd = stream()?;
-        let until = std::time::Instant::now() + timeout;
+        let until = Instant::now() + timeout;
         loop {
             match rustix::net::connect(&fd, &address) {
                 Ok(()) => return Self::over(fd),
@@ -188,7 +188,7 @@ impl Connection {
                     return Err(not_found());
                 }
                 // The backlog is full. Unix sockets give no event for room in it, so look again shortly.
-                Err(Errno::AGAIN | Errno::INTR) if std::time::Instant::now() < until => {
+                Err(Errno::AGAIN | Errno::INTR) if Instant::now() < until => {
                     std::thread::sleep(Duration::from_micros(200));
                 }
                 Err(errno) => return Err(Error::system("connecting")(errno)),
@@ -279,20 +279,19 @@ impl Connection {
         Ok(Some(Received { bytes, fds }))
     }
 
-    /// The next message, waiting up to `timeout` for it.
+    /// The next message, waiting up to `timeout` for it; `None` if none came.
     ///
     /// # Errors
-    /// As [`try_receive`](Self::try_receive); [`Error::System`] with `TimedOut` if nothing came.
-    pub fn receive(&self, timeout: Duration) -> Result<Received, Error> {
-        let until = std::time::Instant::now() + timeout;
+    /// As [`try_receive`](Self::try_receive).
+    pub fn receive_within(&self, timeout: Duration) -> Result<Option<Received>, Error> {
+        let until = Instant::now() + timeout;
         loop {
             if let Some(received) = self.try_receive()? {
-                return Ok(received);
+                return Ok(Some(received));
             }
-            let left = until.saturating_duration_since(std::time::Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let source = std::io::ErrorKind::TimedOut.into();
-                return Err(Error::System { what: "waiting for a message", source });
+                return Ok(None);
             }
             let left = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
             let mut polled = [PollFd::new(&*self.fd, PollFlags::IN)];

@@ -104,7 +104,7 @@ fn without_peer_pidfds_each_side_opens_the_others_by_number() {
     client.say("connect");
     let window = tracer.watch().unwrap();
     drop(tracer);
-    let opened = window.system_calls.iter().filter(|number| **number == nix::libc::SYS_pidfd_open).count();
+    let opened = window.system_calls.iter().filter(|call| call.number == nix::libc::SYS_pidfd_open).count();
     assert_eq!(opened, 2, "{:?}", window.system_calls);
 }
 
