@@ -214,9 +214,13 @@ impl ClientSlots {
             // caller sleeps for ever (`end_without_fence`).
             fence(Ordering::SeqCst);
         }
-        for slot in 0..self.slots.count {
-            let generation = self.private[slot as usize].generation.load(Ordering::Relaxed);
-            self.kill(CallId { slot, generation });
+        for (slot, private) in (0..).zip(&self.private) {
+            self.kill(CallId { slot, generation: private.generation.load(Ordering::Relaxed) });
+            if cfg!(not(weaken = "end_without_wake")) && private.busy.load(Ordering::Relaxed) {
+                // Whatever the state: a server that was killed between DONE and its wake-up leaves a caller asleep
+                // over a finished call (`end_without_wake`).
+                self.slots.segment.region().futex_wake(self.slots.at(slot), i32::MAX as u32);
+            }
         }
     }
 
@@ -234,9 +238,6 @@ impl ClientSlots {
             let (old, new) = (word(id.generation, from), word(id.generation, DEAD));
             // ORDERING: Relaxed: DEAD carries no data. A DONE that wins is read with Acquire by the caller.
             if state.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                if from == PARKED {
-                    self.slots.segment.region().futex_wake(self.slots.at(id.slot), i32::MAX as u32);
-                }
                 return;
             }
         }
@@ -501,6 +502,26 @@ impl ServerSlots {
     /// If `payload` is longer than [`REPLY_WORDS`] or the slot was not checked.
     #[inline]
     pub fn finish(&self, id: CallId, header: ReplyHeader, payload: &[u64]) -> Finished {
+        match self.publish(id, header, payload) {
+            Some(PARKED) => {
+                self.slots.segment.region().futex_wake(self.slots.at(id.slot), 1);
+                Finished::Delivered
+            }
+            Some(ABANDONED) => Finished::Abandoned,
+            Some(_) => Finished::Delivered,
+            None => Finished::Stale,
+        }
+    }
+
+    /// The first half of [`finish`](Self::finish), after which a server may be killed: for models.
+    #[cfg(loom)]
+    pub fn finish_and_die(&self, id: CallId, header: ReplyHeader, payload: &[u64]) {
+        let _ = self.publish(id, header, payload);
+    }
+
+    /// The state that DONE replaced, if it could.
+    #[inline]
+    fn publish(&self, id: CallId, header: ReplyHeader, payload: &[u64]) -> Option<u32> {
         assert!(id.slot < self.slots.count && payload.len() <= REPLY_WORDS, "reply does not fit its slot");
         let at = self.slots.at(id.slot);
         let region = self.slots.segment.region();
@@ -516,27 +537,18 @@ impl ServerSlots {
             // ORDERING: Release, pairs with the Acquire load in `Call::look_at`: whoever sees DONE sees the reply.
             // Weakened to Relaxed (`done_relaxed`), an old reply is read.
             match self.slots.state(id.slot).compare_exchange(old, done, FINISH, Ordering::Relaxed) {
-                Ok(()) => {
-                    return match old as u32 {
-                        PARKED => {
-                            region.futex_wake(at, 1);
-                            Finished::Delivered
-                        }
-                        ABANDONED => Finished::Abandoned,
-                        _ => Finished::Delivered,
-                    };
-                }
+                Ok(()) => return Some(old as u32),
                 Err(found) => {
                     let found = found.decode(|found| found);
                     let open = [PENDING, PARKED, ABANDONED].map(|state| word(id.generation, state));
                     if !open.contains(&found) {
-                        return Finished::Stale;
+                        return None;
                     }
                     old = found;
                 }
             }
         }
-        Finished::Stale
+        None
     }
 }
 

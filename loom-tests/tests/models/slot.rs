@@ -102,6 +102,28 @@ fn a_caller_that_falls_asleep_at_the_end_is_told() {
     });
 }
 
+/// The server is killed between DONE and its wake-up of the sleeping caller: the end wakes it, and it has its reply.
+#[test]
+fn a_reply_whose_server_died_before_the_wakeup_is_read() {
+    explore("slot death before the wake-up", None, || {
+        let (client, server) = slots(1);
+        let client = Arc::new(client);
+        let mut call = client.acquire().unwrap();
+        call.arm();
+        let id = call.id();
+        let killed = {
+            let client = Arc::clone(&client);
+            thread::spawn(move || {
+                server.finish_and_die(id, REPLY, &[3]);
+                client.end(); // by the watcher, which learns of the death after it
+            })
+        };
+        assert_eq!(call.wait(None, &at_once(), || ()), Waited::Done(REPLY));
+        drop(call);
+        killed.join().unwrap();
+    });
+}
+
 /// The end races the reply: a reply that was committed is the result, else the caller is told; it never hangs.
 #[test]
 fn a_reply_committed_before_the_end_wins() {
