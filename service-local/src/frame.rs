@@ -85,6 +85,17 @@ impl Cell {
         &self.body[..META_WORDS + words]
     }
 
+    /// Bytes that a body has by its own words; the ring's length must say the same, or what lies behind it is of an
+    /// earlier frame, perhaps another client's.
+    #[inline]
+    pub(crate) fn len_by_content(&self) -> Option<usize> {
+        let words = match self.open()? {
+            (_, Payload::Inline(len)) => len.div_ceil(8),
+            (_, Payload::Block { .. }) => 1,
+        };
+        Some((META_WORDS + words) * 8)
+    }
+
     /// Reads a peer's body, already copied; `None` if an inline length exceeds the cell.
     #[inline]
     pub(crate) fn open(&self) -> Option<(Meta, Payload)> {
@@ -145,6 +156,7 @@ mod tests {
         cell.payload_mut()[..3].copy_from_slice(&[1, 2, 3]);
         assert_eq!(cell.seal(META, Payload::Inline(3)).len(), META_WORDS + 1);
         assert_eq!(cell.open(), Some((META, Payload::Inline(3))));
+        assert_eq!(cell.len_by_content(), Some((META_WORDS + 1) * 8));
         assert_eq!(cell.payload()[..3], [1, 2, 3]);
         let block = Payload::Block { place: 200, at: BlockRef::from_word(77 << 32 | 5), len: 1 << 30 };
         let forever = Meta { deadline_ns: None, ..META };

@@ -78,6 +78,12 @@ impl<T> Added<T> {
     }
 }
 
+/// The size of the block that a payload of `len` bytes gets in an added segment: what is asked for, so that threads
+/// with payloads of about one size ask once. `None` if there is none.
+pub(crate) fn block_for(len: usize) -> Option<usize> {
+    layout_for(len).map(|(layout, _)| layout.largest())
+}
+
 /// One class of blocks that hold `len` bytes.
 fn layout_for(len: usize) -> Option<(ArenaLayout, usize)> {
     let block = len.max(MIN_BLOCK).checked_next_power_of_two()?;

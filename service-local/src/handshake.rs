@@ -28,8 +28,8 @@ pub(crate) enum FromServer {
     Welcome { lane: u32, descriptor: ServiceDescriptor },
     /// No connection; a code and a sentence.
     Refused { code: u8, message: String },
-    /// A segment for requests, at a place. Its memfd comes beside it.
-    RequestSegment { place: u8 },
+    /// The segment for requests that `Grow` asked for, at a place. Its memfd comes beside it.
+    RequestSegment { len: u64, place: u8 },
     /// There is none to be had for so many bytes.
     NoRequestSegment { len: u64, message: String },
     /// A segment for replies, at a place. Its memfd comes beside it.

@@ -84,7 +84,9 @@ fn write_arm(service: &Service, index: u16, method: &Method) -> TokenStream {
     quote_spanned! {span=>
         #index => {
             #binding #support::access::<#request_type>(request)?;
-            let answer: #reply = <__S as #trait_ident>::#ident(&self.service, ctx, #(#arguments),*)?;
+            // Whatever status the service's own code gives, for example that of a call of its own: it ran.
+            let answer: #reply = <__S as #trait_ident>::#ident(&self.service, ctx, #(#arguments),*)
+                .map_err(|status| status.with_outcome(#support::Outcome::Ran))?;
             reply.send(&#support::Message(&answer))
         }
     }

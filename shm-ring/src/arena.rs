@@ -278,13 +278,19 @@ impl ArenaOwner {
         &self.free[class.expect("blocks belong to a class")]
     }
 
-    /// Takes back a block by its name: one that was kept, or lent to a reader who never learnt of it.
+    /// Takes back a block by its name: one whose reader is done with it, or never learnt of it. Once; a second time, or
+    /// with the name of another life, does nothing.
     ///
     /// # Panics
     /// If the block is not ours.
     pub fn reclaim(&self, at: BlockRef) {
-        self.lent[at.index as usize].store(0, Ordering::Relaxed);
-        self.push(self.free_list(at.index), at.index);
+        let lent = &self.lent[at.index as usize];
+        // ORDERING: Relaxed: the exchange decides between this and a sweep, so that a block is freed once; `push` orders
+        // the rest.
+        let ours = lent.compare_exchange(at.generation, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if at.generation != 0 && ours {
+            self.push(self.free_list(at.index), at.index);
+        }
     }
 }
 
@@ -332,15 +338,10 @@ impl Block<'_> {
         self.at
     }
 
-    /// Hands the block to the reader, who gives it back by [`ArenaReader::give_back`].
+    /// Hands the block to the reader: it comes back by [`ArenaReader::give_back`], or by [`ArenaOwner::reclaim`].
     pub fn lend(self) -> BlockRef {
-        self.owner.lent[self.at.index as usize].store(self.at.generation, Ordering::Relaxed);
-        self.keep()
-    }
-
-    /// Keeps the block out of the free list until [`ArenaOwner::reclaim`].
-    pub fn keep(self) -> BlockRef {
         let at = self.at;
+        self.owner.lent[at.index as usize].store(at.generation, Ordering::Relaxed);
         std::mem::forget(self);
         at
     }
@@ -348,7 +349,7 @@ impl Block<'_> {
 
 impl Drop for Block<'_> {
     fn drop(&mut self) {
-        self.owner.reclaim(self.at);
+        self.owner.push(self.owner.free_list(self.at.index), self.at.index);
     }
 }
 
@@ -432,6 +433,20 @@ mod tests {
         let again = owner.allocate(1000).unwrap();
         assert_eq!(again.at().index, lent.index);
         assert_ne!(again.at().generation, lent.generation);
+    }
+
+    #[test]
+    fn a_block_is_freed_once_however_often_it_is_claimed_back() {
+        let (owner, reader) = arena();
+        let lent = owner.allocate(1000).unwrap().lend();
+        reader.give_back(lent);
+        owner.reclaim(lent);
+        owner.reclaim(lent);
+        let held = owner.allocate(1000).unwrap();
+        assert!(owner.allocate(1000).is_none(), "one block, one holder");
+        owner.reclaim(lent);
+        assert!(owner.allocate(1000).is_none(), "the name of a former life frees nothing");
+        drop(held);
     }
 
     #[test]

@@ -310,9 +310,11 @@ impl Consumer {
     /// there is none; bounded by the square of the cells, wait-free.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if a cell's word is impossible.
+    /// [`Error::Corrupt`] if a cell's word is impossible, or if the producer takes back frames faster than they can be
+    /// stepped over.
     pub fn scan(&mut self, body: &mut [u64; BODY_WORDS]) -> Result<Option<Taken>, Error> {
-        loop {
+        // A round without an answer stepped over a frame that was taken back; an honest ring has `count` at most.
+        for _ in 0..=self.cells.count {
             if let Some(taken) = self.try_take(body)? {
                 return Ok(Some(taken));
             }
@@ -329,6 +331,7 @@ impl Consumer {
                 return Ok(Some(taken));
             }
         }
+        Err(Cells::corrupt("number of frames taken back", self.aborted, self.head))
     }
 
     /// Whether a frame waits anywhere in the ring. Looks at every cell if not.

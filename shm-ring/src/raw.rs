@@ -12,6 +12,9 @@ use crate::sync::{AtomicU64, Ordering};
 #[cfg(not(target_endian = "little"))]
 compile_error!("the futex half of a control word is its low half: little-endian targets only");
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("sizes and offsets of segments are computed in 64 bits");
+
 /// Bytes in a cache line.
 pub(crate) const LINE: usize = 64;
 

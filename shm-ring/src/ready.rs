@@ -269,8 +269,13 @@ impl ReadySet {
 
     /// Consumer: takes back what [`park`](Self::park) said. To be followed by a look at the ready bits.
     pub fn awake(&self) {
-        // ORDERING: Relaxed: a producer that still reads ASLEEP rings once too often.
         self.mode().store(AWAKE, Ordering::Relaxed);
+        if cfg!(not(weaken = "awake_without_fence")) {
+            // ORDERING: SeqCst fence between AWAKE and the looks at the bits that follow, pairs with the second fence
+            // in `announce`. Without it a producer reads ASLEEP, rings, and relies on it, while we miss its bit and
+            // run a handler with nobody else awake (`awake_without_fence`).
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// Consumer: stops polling one lane while it goes on with others. If `scan` finds something the lane stays hot.

@@ -204,6 +204,12 @@ mod memfd {
                     expected: super::HEADER_BYTES as u64,
                 });
             }
+            refuse_more_than_there_is(bytes)?;
+            // Not allocated in full, a later touch could end in SIGBUS.
+            let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+            if allocated < bytes as u64 {
+                return Err(Error::BadSegment { what: "allocated size", found: allocated, expected: bytes as u64 });
+            }
             let region = map(fd, bytes)?;
             let (layout, epoch) = read_header::<L>(&region)?;
             Ok((Self { region, epoch }, layout))
@@ -321,6 +327,16 @@ mod tests {
         for fd in [unsealed.as_fd(), reader.as_fd(), null.as_fd(), dir.as_fd()] {
             assert!(matches!(Segment::open::<Plain>(fd), Err(Error::BadSegment { .. })));
         }
+    }
+
+    #[test]
+    fn a_file_with_holes_is_refused() {
+        let fd = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&fd, 1 << 30).unwrap();
+        use rustix::fs::SealFlags;
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
+        let opened = Segment::open::<Plain>(fd.as_fd());
+        assert!(matches!(opened, Err(Error::BadSegment { what: "allocated size", .. })), "{opened:?}");
     }
 
     #[test]

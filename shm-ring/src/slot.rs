@@ -177,6 +177,11 @@ impl ClientSlots {
         }
     }
 
+    /// Slots in the table.
+    pub fn count(&self) -> usize {
+        self.private.len()
+    }
+
     /// Takes a free slot. `None` if all are in flight. One exchange of an uncontended word as long as there are more
     /// slots than threads; at worst a look at each slot.
     #[inline]
@@ -293,14 +298,16 @@ impl Call<'_> {
     #[inline]
     fn look_at(&self, state: PeerWord<'_>) -> Seen {
         // ORDERING: Acquire, pairs with the Release exchange in `ServerSlots::finish`: whoever sees DONE sees the reply.
-        let (done, dead) = (word(self.id.generation, DONE), word(self.id.generation, DEAD));
+        let done = word(self.id.generation, DONE);
+        let ours = |seen: u64| (seen >> 32) as u32 == self.id.generation;
         state.load(Ordering::Acquire).decode(|seen| {
             if seen == done {
                 Seen::Done(self.header())
-            } else if seen == dead {
-                Seen::Dead
-            } else {
+            } else if ours(seen) && matches!(seen as u32, PENDING | PARKED | ABANDONED) {
                 Seen::InFlight
+            } else {
+                // DEAD, or a word that nobody writes who keeps the protocol: no reply will come.
+                Seen::Dead
             }
         })
     }
@@ -425,20 +432,23 @@ pub struct Abandoned {
 }
 
 impl Abandoned {
-    /// Gives the slot back if the server is done with it; says whether it did. The reply, if there is one, is handed
-    /// to `discard` first.
-    pub fn reclaim(&self, slots: &ClientSlots, discard: impl FnOnce(ReplyHeader, u64)) -> bool {
+    /// Gives the slot back to the table it came from, if the server is done with it. The reply, if there is one, is
+    /// handed to `discard` first.
+    ///
+    /// # Errors
+    /// The call itself, if the server is not done with it.
+    pub fn reclaim(self, slots: &ClientSlots, discard: impl FnOnce(ReplyHeader, u64)) -> Result<(), Self> {
         let call = Call { slots, id: self.id, armed: true };
         match call.look() {
             Seen::Done(header) => {
                 let mut first = [0];
                 call.read(&mut first);
                 discard(header, first[0]);
-                true // dropping the call gives the slot back
+                Ok(()) // dropping the call gives the slot back
             }
             _ => {
                 std::mem::forget(call);
-                false
+                Err(self)
             }
         }
     }
@@ -657,11 +667,11 @@ mod tests {
         assert!(!server.is_cancelled(id));
         let abandoned = call.abandon().unwrap();
         assert!(server.is_cancelled(id));
-        assert!(!abandoned.reclaim(&client, |_, _| ()));
+        let abandoned = abandoned.reclaim(&client, |_, _| ()).unwrap_err();
         assert!(client.acquire().is_none());
         assert_eq!(server.finish(id, REPLY, &[4]), Finished::Abandoned);
         let mut discarded = None;
-        assert!(abandoned.reclaim(&client, |header, first| discarded = Some((header, first))));
+        abandoned.reclaim(&client, |header, first| discarded = Some((header, first))).unwrap();
         assert_eq!(discarded, Some((REPLY, 4)));
         assert!(client.acquire().is_some());
     }
@@ -688,6 +698,18 @@ mod tests {
         let late = publish(&client);
         assert_eq!(late.wait(None, &at_once(), || ()), Waited::Ended);
         assert_eq!(server.finish(pending.id(), REPLY, &[]), Finished::Stale);
+    }
+
+    #[test]
+    fn a_state_that_nobody_writes_ends_the_wait() {
+        let (client, server) = table(1);
+        for garbage in [0, 99, word(7, PENDING), word(1, 0), u64::MAX] {
+            let call = publish(&client);
+            server.slots.state(0).store(garbage, Ordering::Relaxed);
+            assert_eq!(call.wait(None, &at_once(), || ()), Waited::Ended, "{garbage:#x}");
+            std::mem::forget(call);
+            client.release(0);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom::thread;
 use shm_ring::model::{WatchWord, ready_set, ring, watch_word};
 use shm_ring::mpsc::{BODY_WORDS, Consumer, Producer};
-use shm_ring::ready::{Park, ReadySet};
+use shm_ring::ready::{Park, Rang, ReadySet};
 
 use crate::explore::explore;
 
@@ -122,6 +122,27 @@ fn two_lanes_lose_no_wakeup_to_each_other() {
         for sender in senders {
             sender.join().unwrap();
         }
+    });
+}
+
+/// The consumer is about to park, finds a frame, and looks at the bits once more before it runs a handler: a producer
+/// that still took it for asleep, and so will not ring again, is seen.
+#[test]
+fn whoever_rang_for_a_sleeper_is_seen_by_the_consumer_that_wakes_up() {
+    explore("doorbell awake against announce", None, || {
+        let (producer, _consumer) = ring(1);
+        let (ready, watch) = (ready_set(1), Arc::new(watch_word()));
+        let sender = {
+            let (ready, watch) = (ready.clone(), Arc::clone(&watch));
+            thread::spawn(move || {
+                producer.try_claim().unwrap().commit(1, 8, &[7]);
+                ready.announce(0, watch.watch())
+            })
+        };
+        assert!(matches!(ready.park(|| (), || Some(())), Park::Found(())));
+        let seen = ready.any_ready(1);
+        let rang = sender.join().unwrap();
+        assert!(seen || rang == Rang::No, "rang, and was not seen");
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use service_core::{
@@ -21,7 +21,7 @@ use shm_ring::{Segment, clock};
 use super::slots::{GivenUp, Waiting};
 use crate::errors;
 use crate::frame::{Cell, KIND_CALL, Meta, Payload, Reply, read_tag};
-use crate::growth::{Added, Owners, Readers};
+use crate::growth::{Added, Owners, Readers, block_for};
 use crate::handshake::{FromClient, FromServer};
 use crate::server::BlockSink;
 
@@ -31,8 +31,20 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long after the hang-up the process's death may take to show: the kernel closes sockets first.
 const DEATH_NS: u64 = 50_000_000;
 
+/// Longest status message that is taken from a peer.
+const MAX_STATUS_BYTES: usize = 64 << 10;
+
 /// How long one thread reads the socket before others may.
-const TURN: Duration = Duration::from_millis(20);
+const TURN: Duration = Duration::from_millis(2);
+
+/// What whoever reads the socket leaves for the others.
+#[derive(Debug, Default)]
+struct Reading {
+    /// Sizes of blocks that were asked for and not answered yet.
+    asked: Vec<u64>,
+    /// Refusals that nobody has taken yet.
+    refused: Vec<(u64, String)>,
+}
 
 /// A connection from this process to one instance; shared by all threads.
 #[derive(Debug)]
@@ -48,7 +60,7 @@ pub(crate) struct LocalConnection {
     added_replies: Added<ArenaReader>,
     socket: Connection,
     /// Whoever holds it reads the socket.
-    reading: Mutex<()>,
+    reading: Mutex<Reading>,
     /// The server's process is known to be dead; set before callers are told of the end.
     server_died: AtomicBool,
     watches: OnceLock<[Watch; 2]>,
@@ -81,7 +93,7 @@ impl LocalConnection {
             added_requests: Added::new(),
             added_replies: Added::new(),
             socket,
-            reading: Mutex::new(()),
+            reading: Mutex::default(),
             server_died: AtomicBool::new(false),
             watches: OnceLock::new(),
         });
@@ -119,19 +131,24 @@ impl LocalConnection {
         Readers { own: &self.lane.reply_blocks, added: &self.added_replies }
     }
 
+    /// Takes back what calls that were given up have left. One load if there are none.
+    #[inline]
     fn sweep(&self) {
-        let discard = |header: ReplyHeader, word| self.give_back(header.place, BlockRef::from_word(word));
-        let free = |place, block| {
-            if let Some(arena) = self.requests().at(place) {
+        if self.given_up.count() == 0 {
+            return;
+        }
+        for left in self.given_up.take_finished(&self.lane.slots) {
+            if let Some((place, block)) = left.request
+                && let Some(arena) = self.requests().at(place)
+            {
                 arena.reclaim(block);
             }
-        };
-        self.given_up.sweep(&self.lane.slots, discard, free);
-    }
-
-    fn give_back(&self, place: u8, at: BlockRef) {
-        if let Some(arena) = self.replies().at(place) {
-            arena.give_back(at);
+            // A reply that nobody waited for: the message that brings its place may still be on the socket.
+            if let Some((place, block)) = left.reply
+                && let Ok(arena) = self.reply_arena(place)
+            {
+                arena.give_back(block);
+            }
         }
     }
 
@@ -141,7 +158,9 @@ impl LocalConnection {
         let slots = &self.lane.slots;
         match slots.acquire() {
             Some(call) => Ok(call),
-            None => self.waiting.acquire(slots, until_ns, || self.sweep()).ok_or_else(|| self.no_slot()),
+            None => {
+                self.waiting.acquire(slots, until_ns, || self.sweep(), &self.given_up).ok_or_else(|| self.no_slot())
+            }
         }
     }
 
@@ -201,13 +220,20 @@ impl LocalConnection {
     /// Asks the server for a segment with room for `len` bytes. Some system calls; for the first requests of a size.
     fn grow_requests(&self, len: usize, until_ns: Option<u64>) -> Result<(u8, Block<'_>), Status> {
         let not_run = |error: shm_ring::Error| errors::not_run(&error);
+        let no_room = |why: &str| {
+            let text = format!("no room for a request of {len} bytes towards `{}`: {why}", self.name);
+            Status::new(Code::ResourceExhausted, Outcome::NotRun, text)
+        };
+        let block = block_for(len).ok_or_else(|| no_room("larger than any segment"))? as u64;
         let until = Instant::now() + left(until_ns);
-        self.socket.send(&FromClient::Grow { len: len as u64 }.to_bytes(), &[]).map_err(not_run)?;
         loop {
             // In short turns: other threads wait for messages too, and whoever reads takes them in for all.
-            let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut socket = self.lock_socket();
             if let Some(found) = self.requests().allocate(len) {
                 return Ok(found);
+            }
+            if let Some(at) = socket.refused.iter().position(|(refused, _)| *refused == block) {
+                return Err(no_room(&socket.refused.swap_remove(at).1));
             }
             let patience = until.saturating_duration_since(Instant::now());
             if patience.is_zero() {
@@ -215,19 +241,22 @@ impl LocalConnection {
                 let text = format!("no room for a request of {len} bytes towards `{}` until the deadline", self.name);
                 return Err(Status::new(Code::DeadlineExceeded, Outcome::NotRun, text));
             }
-            let refused = match self.socket.receive_within(patience.min(TURN)).map_err(not_run)? {
-                Some(received) => self.install(&received).map_err(not_run)?,
-                None => None,
-            };
-            if let Some((_, why)) = refused.filter(|(refused_len, _)| *refused_len == len as u64) {
-                let text = format!("no room for a request of {len} bytes towards `{}`: {why}", self.name);
-                return Err(Status::new(Code::ResourceExhausted, Outcome::NotRun, text));
+            if !socket.asked.contains(&block) {
+                self.socket.send(&FromClient::Grow { len: block }.to_bytes(), &[]).map_err(not_run)?;
+                socket.asked.push(block);
+            }
+            if let Some(received) = self.socket.receive_within(patience.min(TURN)).map_err(not_run)? {
+                self.install(&mut socket, &received).map_err(not_run)?;
             }
         }
     }
 
-    /// Takes in a message that came beside the calls. Gives a refusal, if it is one: of how many bytes, and why.
-    fn install(&self, received: &Received) -> Result<Option<(u64, String)>, shm_ring::Error> {
+    fn lock_socket(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a message that came beside the calls.
+    fn install(&self, socket: &mut Reading, received: &Received) -> Result<(), shm_ring::Error> {
         let bad = |what: String| shm_ring::Error::BadMessage { during: "growing", what };
         let message = FromServer::read(&received.bytes).map_err(|error| bad(error.to_string()))?;
         let open = || match &received.fds[..] {
@@ -235,23 +264,28 @@ impl LocalConnection {
             fds => Err(bad(format!("{} descriptors instead of one", fds.len()))),
         };
         match message {
-            FromServer::RequestSegment { place } => {
+            FromServer::RequestSegment { len, place } => {
+                socket.asked.retain(|asked| *asked != len);
                 let (segment, layout) = open()?;
                 if !self.added_requests.put(place, ArenaOwner::over(segment, layout)) {
                     return Err(bad(format!("place {place} is taken")));
                 }
-                Ok(None)
             }
-            FromServer::NoRequestSegment { len, message } => Ok(Some((len, message))),
+            FromServer::NoRequestSegment { len, message } => {
+                socket.asked.retain(|asked| *asked != len);
+                // For one of those who wait; the others ask again.
+                socket.refused.retain(|(refused, _)| *refused != len);
+                socket.refused.push((len, message));
+            }
             FromServer::ReplySegment { place } => {
                 let (segment, layout) = open()?;
                 if !self.added_replies.put(place, ArenaReader::over(segment, layout)) {
                     return Err(bad(format!("place {place} is taken")));
                 }
-                Ok(None)
             }
-            other => Err(bad(format!("{other:?}"))),
+            other => return Err(bad(format!("{other:?}"))),
         }
+        Ok(())
     }
 
     /// The arena a reply lies in. If it is not known yet, the message that brings it is on the socket.
@@ -259,12 +293,12 @@ impl LocalConnection {
         if let Some(arena) = self.replies().at(place) {
             return Ok(arena);
         }
-        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reading = self.lock_socket();
         while self.replies().at(place).is_none() {
             let installed = self.socket.try_receive().and_then(|received| match received {
                 // Sent before the reply was finished, so it would be here.
                 None => Err(shm_ring::Error::Corrupt { what: "reply's place", found: place.into(), at: 0 }),
-                Some(received) => self.install(&received).map(drop),
+                Some(received) => self.install(&mut reading, &received),
             });
             installed.map_err(|error| self.broken(&error.to_string()))?;
         }
@@ -296,7 +330,10 @@ impl LocalConnection {
     fn read_reply(&self, header: ReplyHeader, bytes: &[u8], reply: &mut dyn Decode) -> Result<(), Status> {
         match read_tag(header.tag) {
             Some((Code::Ok, _)) => reply.decode(bytes).map_err(|status| status.with_outcome(Outcome::Ran)),
-            Some((code, outcome)) => Err(Status::new(code, outcome, String::from_utf8_lossy(bytes))),
+            Some((code, outcome)) => {
+                let text = &bytes[..bytes.len().min(MAX_STATUS_BYTES)];
+                Err(Status::new(code, outcome, String::from_utf8_lossy(text)))
+            }
             None => Err(self.broken("the tag of a reply")),
         }
     }
@@ -388,7 +425,7 @@ impl Transport for LocalConnection {
         if waited == Waited::TimedOut {
             match call.abandon() {
                 Ok(abandoned) => {
-                    let block = block.map(|(place, block)| (place, block.keep()));
+                    let block = block.map(|(place, block)| (place, block.lend()));
                     self.given_up.add(abandoned, block);
                     times.ended_ns = clock::now_ns();
                     return Err(self.timed_out(method, times.started_ns));
@@ -399,7 +436,11 @@ impl Transport for LocalConnection {
         times.ended_ns = clock::now_ns();
         let result = match waited {
             Waited::Done(header) => self.deliver(&call, header, reply),
-            Waited::Ended | Waited::TimedOut => Err(self.unanswered(position)),
+            Waited::Ended | Waited::TimedOut => {
+                // A living service may still read the block; it ends with the connection.
+                let _lent = block.map(|(_, block)| block.lend());
+                Err(self.unanswered(position))
+            }
         };
         drop(call);
         self.waiting.tell();

@@ -16,7 +16,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 struct Given {
     up: Abandoned,
-    block: Option<(u8, BlockRef)>,
+    request: Option<(u8, BlockRef)>,
+}
+
+/// What a call that was given up left behind, each with its place.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) request: Option<(u8, BlockRef)>,
+    pub(super) reply: Option<(u8, BlockRef)>,
 }
 
 /// Calls that were given up while the server may still write their slots.
@@ -32,29 +39,32 @@ impl GivenUp {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, up: Abandoned, block: Option<(u8, BlockRef)>) {
+    pub(super) fn add(&self, up: Abandoned, request: Option<(u8, BlockRef)>) {
         let mut calls = self.calls();
-        calls.push(Given { up, block });
+        calls.push(Given { up, request });
         self.count.store(calls.len(), Ordering::Relaxed);
     }
 
-    /// Takes back the slots that the server is done with. One load if there are none.
-    #[inline]
-    pub(super) fn sweep(&self, slots: &ClientSlots, discard: impl Fn(ReplyHeader, u64), free: impl Fn(u8, BlockRef)) {
-        if self.count.load(Ordering::Relaxed) == 0 {
-            return;
-        }
+    /// Gives the slots back that the server is done with, and tells what their calls left.
+    pub(super) fn take_finished(&self, slots: &ClientSlots) -> Vec<Left> {
+        let mut finished = Vec::new();
         let mut calls = self.calls();
-        calls.retain(|given| {
-            let back = given.up.reclaim(slots, &discard);
-            if back && let Some((place, block)) = given.block {
-                free(place, block);
+        for Given { up, request } in std::mem::take(&mut *calls) {
+            let mut reply = None;
+            let note = |header: ReplyHeader, word| {
+                reply = (header.place != 0).then(|| (header.place, BlockRef::from_word(word)));
+            };
+            match up.reclaim(slots, note) {
+                Ok(()) => finished.push(Left { request, reply }),
+                Err(up) => calls.push(Given { up, request }),
             }
-            !back
-        });
+        }
         self.count.store(calls.len(), Ordering::Relaxed);
+        finished
     }
 
+    /// How many there are. One load.
+    #[inline]
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -76,6 +86,7 @@ impl Waiting {
         slots: &'a ClientSlots,
         until_ns: Option<u64>,
         sweep: impl Fn(),
+        given_up: &GivenUp,
     ) -> Option<Call<'a>> {
         self.threads.fetch_add(1, Ordering::Relaxed);
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +95,9 @@ impl Waiting {
             if let Some(call) = slots.acquire() {
                 break Some(call);
             }
-            if slots.has_ended() || until_ns.is_some_and(|until| clock::kernel_ns() >= until) {
+            // Slots that were all given up may never come back, whatever the deadline: nobody in flight will free one.
+            let hopeless = given_up.count() >= slots.count();
+            if slots.has_ended() || hopeless || until_ns.is_some_and(|until| clock::kernel_ns() >= until) {
                 break None;
             }
             let waited = self.freed.wait_timeout(guard, LOOK_AGAIN);

@@ -6,7 +6,7 @@ use service_core::{
     BlockWriter, CancelProbe, Code, Context, Deadline, Encode, Encoded, Handler, MethodIndex, Outcome, ReplySink,
     ServiceStats, SinkFull, Status, encode_block, encode_small,
 };
-use shm_ring::arena::Block;
+use shm_ring::arena::{Block, BlockRef};
 use shm_ring::clock;
 use shm_ring::slot::{CallId, Finished, ReplyHeader};
 
@@ -48,10 +48,11 @@ impl Dispatcher<'_> {
                 bytes
             }
         };
-        let mut responder = Responder { lane, call, code: None };
+        let mut responder = Responder::new(lane, call);
         if meta.deadline_ns.is_some_and(|deadline| started_ns >= deadline) {
             let status = self.expired(meta, started_ns);
-            responder.fail(&status);
+            responder.prepare_failure(&status);
+            responder.finish();
             self.stats.record(meta.method, status.code(), 0);
             return Dispatched::Answered;
         }
@@ -63,17 +64,18 @@ impl Dispatcher<'_> {
         let deadline = meta.deadline_ns.map(Deadline::from_monotonic_ns);
         let ctx = Context::new(deadline, responder.lane.caller, &probe);
         let ran = catch_unwind(AssertUnwindSafe(|| self.handler.call(&ctx, meta.method, request, responder)));
-        if responder.code.is_none() {
+        if responder.prepared.is_none() {
             let status = match ran {
                 Ok(Err(status)) => status,
                 Ok(Ok(())) => self.bad_handler(meta.method, "returned without a reply"),
                 Err(panic) => self.bad_handler(meta.method, &format!("panicked: {}", panic_text(&*panic))),
             };
-            responder.fail(&status);
+            responder.prepare_failure(&status);
         }
+        let code = responder.finish();
         // The reply is on its way; what follows delays nobody but the next call of this worker.
         let ns = clock::now_ns().saturating_sub(started_ns);
-        self.stats.record(meta.method, responder.code.unwrap_or(Code::Unknown), ns);
+        self.stats.record(meta.method, code, ns);
         Dispatched::Ran { method: meta.method, ns }
     }
 
@@ -110,58 +112,92 @@ impl CancelProbe for SlotProbe<'_> {
     }
 }
 
+/// How a call ends, ready to be published.
+#[derive(Debug, Clone, Copy)]
+struct Prepared {
+    code: Code,
+    outcome: Outcome,
+    place: u8,
+    len: usize,
+    /// Words of `Responder::reply` in use.
+    words: usize,
+}
+
 /// Finishes a call: once, by a reply or by a status.
+///
+/// The handler's reply is encoded when it sends it and published when the handler has returned: from the publication
+/// on the client may use the request's block again, and the handler could still be reading it.
 struct Responder<'a> {
     lane: &'a Lane,
     call: CallId,
-    /// How it was finished.
-    code: Option<Code>,
+    reply: Reply,
+    prepared: Option<Prepared>,
+    finished: bool,
 }
 
-impl Responder<'_> {
-    fn finish(&mut self, code: Code, outcome: Outcome, place: u8, len: usize, words: &[u64]) -> Finished {
-        self.code = Some(code);
-        let header = ReplyHeader { tag: tag(code, outcome), len: len as u32, place };
-        self.lane.shared.slots.finish(self.call, header, words)
+impl<'a> Responder<'a> {
+    fn new(lane: &'a Lane, call: CallId) -> Self {
+        Self { lane, call, reply: Reply::new(), prepared: None, finished: false }
     }
 
-    fn send_as(&mut self, code: Code, outcome: Outcome, message: &dyn Encode) -> Result<(), Status> {
-        let mut reply = Reply::new();
-        match encode_small(message, reply.bytes_mut()).map_err(|error| error.into_status(Outcome::Ran))? {
-            Encoded::Inline(len) => {
-                self.finish(code, outcome, 0, len, &reply.words[..len.div_ceil(8)]);
-                Ok(())
+    fn prepare(&mut self, code: Code, outcome: Outcome, message: &dyn Encode) -> Result<(), Status> {
+        let encoded = encode_small(message, self.reply.bytes_mut()).map_err(|error| error.into_status(Outcome::Ran))?;
+        let (place, len, words) = match encoded {
+            Encoded::Inline(len) => (0, len, len.div_ceil(8)),
+            Encoded::Large(len) => {
+                let (place, at, written) = self.fill_block(message, len)?;
+                self.reply.words[0] = at.to_word();
+                (place, written, 1)
             }
-            Encoded::Large(len) => self.send_block(code, outcome, message, len),
-        }
-    }
-
-    fn send_block(&mut self, code: Code, outcome: Outcome, message: &dyn Encode, len: usize) -> Result<(), Status> {
-        let lane = self.lane;
-        let (place, mut block) = match lane.replies().allocate(len) {
-            Some(found) => found,
-            None => super::segments::grow_replies(lane, len)?,
         };
-        encode_block(message, &mut BlockSink(&mut block)).map_err(|error| error.into_status(Outcome::Ran))?;
-        let written = block.len();
-        let at = block.lend();
-        if self.finish(code, outcome, place, written, &[at.to_word()]) == Finished::Stale
-            && let Some(arena) = lane.replies().at(place)
-        {
-            // The caller never learns of the block, so it cannot give it back.
-            arena.reclaim(at);
-        }
+        self.prepared = Some(Prepared { code, outcome, place, len, words });
         Ok(())
     }
 
+    fn fill_block(&self, message: &dyn Encode, len: usize) -> Result<(u8, BlockRef, usize), Status> {
+        let (place, mut block) = match self.lane.replies().allocate(len) {
+            Some(found) => found,
+            None => super::segments::grow_replies(self.lane, len)?,
+        };
+        encode_block(message, &mut BlockSink(&mut block)).map_err(|error| error.into_status(Outcome::Ran))?;
+        let written = block.len();
+        Ok((place, block.lend(), written))
+    }
+
     #[cold]
-    fn fail(&mut self, status: &Status) {
+    fn prepare_failure(&mut self, status: &Status) {
         let (code, outcome) = (status.code(), status.outcome());
-        let text = Text(status.message());
-        if self.code.is_none() && self.send_as(code, outcome, &text).is_err() {
+        if self.prepare(code, outcome, &Text(status.message())).is_err() {
             // No room for the whole sentence: its beginning fits the slot.
-            let short = Text(head(status.message(), REPLY_INLINE));
-            let _ = self.send_as(code, outcome, &short);
+            let _ = self.prepare(code, outcome, &Text(head(status.message(), REPLY_INLINE)));
+        }
+    }
+
+    /// Publishes what was prepared; gives its code.
+    #[inline]
+    fn finish(&mut self) -> Code {
+        self.finished = true;
+        // Nothing prepared: not even the beginning of a sentence could be encoded, which a slice of bytes always can.
+        let nothing = Prepared { code: Code::Internal, outcome: Outcome::Ran, place: 0, len: 0, words: 0 };
+        let Prepared { code, outcome, place, len, words } = self.prepared.unwrap_or(nothing);
+        let header = ReplyHeader { tag: tag(code, outcome), len: len as u32, place };
+        let finished = self.lane.shared.slots.finish(self.call, header, &self.reply.words[..words]);
+        if place != 0
+            && finished == Finished::Stale
+            && let Some(arena) = self.lane.replies().at(place)
+        {
+            // The caller never learns of the block, so it cannot give it back.
+            arena.reclaim(BlockRef::from_word(self.reply.words[0]));
+        }
+        code
+    }
+}
+
+impl Drop for Responder<'_> {
+    fn drop(&mut self) {
+        // Only a panic of our own comes here: the caller is answered all the same.
+        if !self.finished {
+            self.finish();
         }
     }
 }
@@ -169,10 +205,10 @@ impl Responder<'_> {
 impl ReplySink for Responder<'_> {
     #[inline]
     fn send(&mut self, message: &dyn Encode) -> Result<(), Status> {
-        if self.code.is_some() {
+        if self.prepared.is_some() {
             return Err(Status::internal("a call is answered once; the handler tried again"));
         }
-        self.send_as(Code::Ok, Outcome::Ran, message)
+        self.prepare(Code::Ok, Outcome::Ran, message)
     }
 }
 

@@ -20,6 +20,9 @@ const HELLO_NS: u64 = 5_000_000_000;
 /// Segments up to this are made on the watcher thread: about 3 µs for each 4 KiB.
 const QUICK_BYTES: u64 = 1 << 20;
 
+/// Segments that a client may ask for and not have yet; an honest one asks once for each size.
+const MOST_ASKED: usize = 64;
+
 /// The listening socket under watch.
 pub(super) struct Door {
     pub(super) hub: Arc<Hub>,
@@ -37,7 +40,7 @@ impl Watched for Door {
                 }
                 Ok(None) => return Next::Keep,
                 Err(error) => {
-                    // One visitor's failure, or too few descriptors: the queue is looked at again when it has news.
+                    // One visitor's failure, or too few descriptors. Who waits in the queue is news again.
                     tracing::warn!(service = self.hub.instance, %error, "accept failed");
                     return Next::Keep;
                 }
@@ -100,9 +103,14 @@ impl Visitor {
         let state = Mutex::new(State::Silent(connection));
         let visitor = Arc::new(Self { id, hub: Arc::clone(hub), state });
         let until = clock::kernel_ns().saturating_add(HELLO_NS);
-        hub.visitors.add(id, watch(fd, true, Some(until), Arc::clone(&visitor) as Arc<dyn Watched>)?);
-        hub.visitors.add(id, watch(pidfd, true, None, Arc::new(Death(visitor)))?);
-        Ok(())
+        let watched = Arc::clone(&visitor) as Arc<dyn Watched>;
+        let both = watch(fd, true, Some(until), watched).and_then(|hang_up| {
+            hub.visitors.add(id, hang_up);
+            hub.visitors.add(id, watch(pidfd, true, None, Arc::new(Death(visitor)))?);
+            Ok(())
+        });
+        // A visitor whose death would not be told is not let in.
+        both.inspect_err(|_| hub.visitors.remove(id))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -179,19 +187,37 @@ impl Watched for Death {
     }
 }
 
-/// Answers a `Grow`. To allocate and touch a large segment takes longer than news of others may wait, so it gets a
-/// thread of its own for that time.
+/// Answers a `Grow`. To allocate and touch a large segment takes longer than news of others may wait, so the lane gets
+/// a thread for that time: one, whatever its client asks.
 fn grow(lane: &Arc<Lane>, len: u64) -> Result<(), shm_ring::Error> {
     if len <= QUICK_BYTES {
         return grow_requests(lane, len);
     }
+    let mut growth = lane.growth.lock().unwrap_or_else(PoisonError::into_inner);
+    if growth.asked.len() >= MOST_ASKED {
+        return Err(shm_ring::Error::BadMessage { during: "growing", what: "too much asked for at once".into() });
+    }
+    growth.asked.push_back(len);
+    if growth.busy {
+        return Ok(());
+    }
+    growth.busy = true;
     let lane = Arc::clone(lane);
     let spawned = std::thread::Builder::new().name("switchboard-grow".into()).spawn(move || {
-        if grow_requests(&lane, len).is_err() {
-            lane.connection.hang_up();
+        while let Some(len) = next_asked(&lane) {
+            if grow_requests(&lane, len).is_err() {
+                lane.connection.hang_up();
+            }
         }
     });
     spawned.map(drop).map_err(|source| shm_ring::Error::System { what: "starting a thread", source })
+}
+
+fn next_asked(lane: &Lane) -> Option<u64> {
+    let mut growth = lane.growth.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = growth.asked.pop_front().filter(|_| !lane.is_leaving());
+    growth.busy = next.is_some();
+    next
 }
 
 fn refuse(connection: &Connection, code: Code, message: String) {

@@ -24,21 +24,31 @@ pub(super) enum Take {
 /// Takes the frame at the head.
 #[inline]
 pub(super) fn try_take(consumer: &mut Consumer, cell: &mut Cell) -> Take {
-    read(consumer.try_take(&mut cell.body))
+    let taken = consumer.try_take(&mut cell.body);
+    read(taken, cell)
 }
 
 /// Takes the first frame anywhere in the lane, past held claims.
 pub(super) fn scan(consumer: &mut Consumer, cell: &mut Cell) -> Take {
-    read(consumer.scan(&mut cell.body))
+    let taken = consumer.scan(&mut cell.body);
+    read(taken, cell)
 }
 
 #[inline]
-fn read(taken: Result<Option<Taken>, shm_ring::Error>) -> Take {
+fn read(taken: Result<Option<Taken>, shm_ring::Error>, cell: &Cell) -> Take {
     match taken {
         Ok(None) => Take::Nothing,
-        Ok(Some(taken)) if taken.kind == KIND_CALL => Take::Frame,
+        Ok(Some(Taken { kind: KIND_CALL, len })) if cell.len_by_content() == Some(len.into()) => Take::Frame,
         Ok(Some(_)) | Err(_) => Take::Corrupt,
     }
+}
+
+/// Large segments that are still to be made, in the order in which they were asked for.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    pub(super) asked: std::collections::VecDeque<u64>,
+    /// A thread is at it.
+    pub(super) busy: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +62,8 @@ pub(super) struct Lane {
     pub(super) added_replies: Added<ArenaOwner>,
     /// Here while the lane is cold; else with the polling worker.
     consumer: Mutex<Option<Consumer>>,
+    /// Segments that the client asked for and that are made on a thread of their own.
+    pub(super) growth: Mutex<Growth>,
     /// The client is gone: what it committed is still served, then the lane is retired.
     leaving: AtomicBool,
     /// The client wrote what it must not: nothing of it is served any more.
@@ -75,6 +87,7 @@ impl Lane {
             added_requests: Added::new(),
             added_replies: Added::new(),
             consumer: Mutex::new(Some(consumer)),
+            growth: Mutex::default(),
             leaving: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             retired: AtomicBool::new(false),

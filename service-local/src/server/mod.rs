@@ -112,7 +112,11 @@ fn spawn_worker(hub: &Arc<Hub>, index: usize) -> Result<JoinHandle<()>, Status> 
     let worker = Arc::clone(hub);
     worker.running.fetch_add(1, Ordering::Relaxed);
     let spawned = std::thread::Builder::new().name(name).spawn(move || {
-        worker.work();
+        // Handlers are caught where they run. This is for what a service brings besides: a panic message that panics
+        // when it is dropped, a descriptor that does.
+        while std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.work())).is_err() {
+            tracing::error!(service = worker.instance, "a worker panicked outside of a handler and goes on");
+        }
         worker.one_less();
     });
     spawned.map_err(|error| {
@@ -176,7 +180,7 @@ impl Drop for RunningService {
         for thread in self.threads.drain(..) {
             // A handler may be what stops its own service; it cannot wait for itself.
             if thread.thread().id() != me {
-                // A worker does not panic: handlers are caught.
+                // A worker does not panic: what it runs is caught.
                 let _ = thread.join();
             }
         }
@@ -252,6 +256,7 @@ impl Hub {
         self.stopping.store(true, Ordering::Relaxed);
         // The ring is a read-modify-write with Release: a worker that reads the new count sees the flag.
         self.ready.ring_all();
+        // ORDERING: Acquire, pairs with the AcqRel in `one_less`: the takes of workers that have ended are visible.
         if self.running.load(Ordering::Acquire) == 0 {
             self.close_lanes();
         }

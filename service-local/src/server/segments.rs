@@ -14,16 +14,22 @@ use crate::handshake::FromServer;
 /// A block for a reply of `len` bytes in a new segment. Some system calls; for the first replies of their size.
 #[cold]
 pub(super) fn grow_replies(lane: &Lane, len: usize) -> Result<(u8, Block<'_>), Status> {
-    let added = lane.added_replies.add(len, |place, layout| {
-        let (segment, fd) = Segment::memfd("switchboard-replies", &layout, 0)?;
-        // Told first, usable afterwards: no reply may lie in a segment that is not on its way.
-        lane.connection.send(&FromServer::ReplySegment { place }.to_bytes(), &[fd.as_fd()])?;
-        Ok((ArenaOwner::over(segment, layout), ()))
-    });
-    match added {
-        Some(Ok(_)) => lane.replies().allocate(len).ok_or_else(|| no_room(len, "all blocks are in use")),
-        Some(Err(error)) => Err(errors::not_run(&error).with_outcome(Outcome::Ran)),
-        None => Err(no_room(len, "the connection's limit is reached")),
+    // Another worker may take the new block before we do: then there is one more, until the limit is reached.
+    loop {
+        let added = lane.added_replies.add(len, |place, layout| {
+            let (segment, fd) = Segment::memfd("switchboard-replies", &layout, 0)?;
+            // Told first, usable afterwards: no reply may lie in a segment that is not on its way.
+            lane.connection.send(&FromServer::ReplySegment { place }.to_bytes(), &[fd.as_fd()])?;
+            Ok((ArenaOwner::over(segment, layout), ()))
+        });
+        match added {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(errors::not_run(&error).with_outcome(Outcome::Ran)),
+            None => return Err(no_room(len, "the connection's limit is reached")),
+        }
+        if let Some(found) = lane.replies().allocate(len) {
+            return Ok(found);
+        }
     }
 }
 
@@ -37,8 +43,8 @@ fn no_room(len: usize, why: &str) -> Status {
 /// # Errors
 /// What prevented the answer; the connection is of no more use.
 pub(super) fn grow_requests(lane: &Lane, len: u64) -> Result<(), shm_ring::Error> {
-    let added = usize::try_from(len).ok().and_then(|len| {
-        lane.added_requests.add(len, |_place, layout| {
+    let added = usize::try_from(len).ok().and_then(|bytes| {
+        lane.added_requests.add(bytes, |_place, layout| {
             let (segment, fd) = Segment::memfd("switchboard-requests", &layout, 0)?;
             Ok((ArenaReader::over(segment, layout), fd))
         })
@@ -46,7 +52,7 @@ pub(super) fn grow_requests(lane: &Lane, len: u64) -> Result<(), shm_ring::Error
     let message = match added {
         // Usable first, told afterwards: the client's next request may lie in it.
         Some(Ok((place, fd))) => {
-            return lane.connection.send(&FromServer::RequestSegment { place }.to_bytes(), &[fd.as_fd()]);
+            return lane.connection.send(&FromServer::RequestSegment { len, place }.to_bytes(), &[fd.as_fd()]);
         }
         Some(Err(error @ shm_ring::Error::ResourceExhausted { .. })) => error.to_string(),
         Some(Err(error)) => return Err(error),

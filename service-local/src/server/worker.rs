@@ -124,7 +124,7 @@ impl Poller {
                 hot.rang = true;
                 continue;
             }
-            if self.hot.len() >= MAX_HOT {
+            for _ in MAX_HOT..=self.hot.len() {
                 self.cool_oldest(hub);
             }
             // Whoever has the role is the only one who takes it out or puts it back.
@@ -142,6 +142,8 @@ impl Poller {
         let busy = hub.ready.cool(lane.shared.watch(), || consumer.has_committed().then_some(()));
         if busy.is_none() {
             hub.let_go(self.hot.remove(0));
+        } else {
+            self.hot.rotate_left(1);
         }
     }
 
@@ -166,7 +168,7 @@ impl Poller {
                 hot.iter_mut().position(|hot| match scan(&mut hot.consumer, cell) {
                     Take::Frame => true,
                     Take::Corrupt => {
-                        // Polled once more, and found out.
+                        hot.lane.throw_out();
                         hub.ready.ring(hot.lane.index);
                         false
                     }

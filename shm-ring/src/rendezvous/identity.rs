@@ -32,14 +32,9 @@ impl Peer {
     /// # Errors
     /// [`Error::Closed`] if the peer is gone already, [`Error::System`] for other answers.
     pub(super) fn of(socket: BorrowedFd<'_>) -> Result<Self, Error> {
-        let credentials =
-            rustix::net::sockopt::socket_peercred(socket).map_err(Error::system("reading peer credentials"))?;
-        Ok(Self {
-            uid: credentials.uid.as_raw(),
-            gid: credentials.gid.as_raw(),
-            pid: credentials.pid.as_raw_nonzero().get().unsigned_abs(),
-            pidfd: pidfd_of(socket, credentials.pid)?,
-        })
+        let Credentials { uid, gid, pid } = credentials(socket)?;
+        let pidfd = pidfd_of(socket, pid)?;
+        Ok(Self { uid, gid, pid: pid.as_raw_nonzero().get().unsigned_abs(), pidfd })
     }
 
     /// Whether the process has died. One system call; a stopped process is alive.
@@ -58,6 +53,42 @@ impl Peer {
     /// [`Error::System`] if there is no descriptor left.
     pub fn pidfd(&self) -> Result<OwnedFd, Error> {
         self.pidfd.try_clone().map_err(|source| Error::System { what: "duplicating a pidfd", source })
+    }
+}
+
+pub(super) struct Credentials {
+    uid: u32,
+    gid: u32,
+    pub(super) pid: rustix::process::Pid,
+}
+
+/// The peer's credentials, if they say anything: a process of another pid namespace has the number zero here, a user
+/// of another user namespace the overflow number, which many may share.
+pub(super) fn credentials(socket: BorrowedFd<'_>) -> Result<Credentials, Error> {
+    const OVERFLOW_UID: u32 = 65_534;
+    let mut read = libc::ucred { pid: 0, uid: OVERFLOW_UID, gid: OVERFLOW_UID };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, the size of `read`, whose fields take any value, and updates `len`;
+    // both are live locals.
+    let answer = unsafe {
+        libc::getsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(&socket),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut read).cast(),
+            &raw mut len,
+        )
+    };
+    if answer != 0 {
+        let source = std::io::Error::last_os_error();
+        return Err(Error::System { what: "reading peer credentials", source });
+    }
+    match rustix::process::Pid::from_raw(read.pid) {
+        Some(pid) if read.uid != OVERFLOW_UID => Ok(Credentials { uid: read.uid, gid: read.gid, pid }),
+        _ => Err(Error::BadMessage {
+            during: "reading peer credentials",
+            what: format!("process {} of user {} belongs to other namespaces", read.pid, read.uid),
+        }),
     }
 }
 

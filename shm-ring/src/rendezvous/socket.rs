@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use super::directory::{RuntimeDir, SOCKET_SUFFIX};
-use super::identity::Peer;
+use super::identity::{Peer, credentials};
 use crate::error::Error;
 
 /// Largest message, in bytes.
@@ -47,6 +47,8 @@ pub struct Listener {
     dir: Arc<RuntimeDir>,
     file: String,
     inode: u64,
+    /// The process that listens; a child of it is not to remove the file.
+    process: u32,
     /// Given up for a moment when descriptors run out, to take a connection off the queue and refuse it: left there,
     /// it would be news for ever.
     spare: Mutex<Option<OwnedFd>>,
@@ -78,7 +80,7 @@ impl Listener {
         rustix::net::listen(&fd, BACKLOG).map_err(Error::system("listening"))?;
         let inode = inode(&dir, &file).unwrap_or(0);
         drop(lock);
-        Ok(Self { fd: Arc::new(fd), dir, file, inode, spare: Mutex::new(spare()) })
+        Ok(Self { fd: Arc::new(fd), dir, file, inode, process: std::process::id(), spare: Mutex::new(spare()) })
     }
 
     /// The descriptor, to be watched: readable when somebody connects.
@@ -110,7 +112,8 @@ impl Drop for Listener {
     fn drop(&mut self) {
         // A successor may have replaced the file: only our own is removed. Failures leave a stale file, which the
         // next start, list or connect recognises.
-        if let Ok(_lock) = self.dir.lock()
+        if self.process == std::process::id()
+            && let Ok(_lock) = self.dir.lock()
             && inode(&self.dir, &self.file) == Some(self.inode)
         {
             let _ = rustix::fs::unlinkat(self.dir.fd(), &self.file, AtFlags::empty());
@@ -136,8 +139,9 @@ fn probe(address: &SocketAddrUnix) -> Result<Probed, Error> {
     let fd = stream()?;
     match rustix::net::connect(&fd, address) {
         Ok(()) => {
-            let pid = rustix::net::sockopt::socket_peercred(&fd).map_err(Error::system("reading peer credentials"))?;
-            Ok(Probed::Alive(pid.pid.as_raw_nonzero().get().unsigned_abs()))
+            // Whoever it is, it is alive.
+            let pid = credentials(fd.as_fd()).map_or(0, |it| it.pid.as_raw_nonzero().get().unsigned_abs());
+            Ok(Probed::Alive(pid))
         }
         // A full backlog is a live listener too.
         Err(Errno::AGAIN) => Ok(Probed::Alive(0)),

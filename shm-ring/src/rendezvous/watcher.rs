@@ -25,7 +25,7 @@ pub enum Event {
 /// Whether to go on watching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Go on; the deadline, if there was one, is met and gone.
+    /// Go on. A deadline that has not passed yet stays.
     Keep,
     /// Watch the descriptor no more, but tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock).
     ExpireAt(u64),
@@ -39,7 +39,7 @@ pub trait Watched: Send + Sync {
     fn on_event(&self, event: Event) -> Next;
 }
 
-/// A descriptor under watch; dropped, the watch ends.
+/// A descriptor under watch; dropped, the watch ends. A call of its handler that is under way is not waited for.
 #[derive(Debug)]
 pub struct Watch {
     id: u64,
@@ -47,7 +47,8 @@ pub struct Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(watcher) = WATCHER.get() {
+        // In a forked child the epoll descriptor is still the parent's too, and the watch is the parent's.
+        if let Some(watcher) = WATCHER.get().filter(|watcher| watcher.process == std::process::id()) {
             watcher.forget(self.id);
         }
     }
@@ -92,13 +93,15 @@ impl Entries {
 }
 
 struct Watcher {
+    /// The process whose thread this is: a child of it has the memory, but not the thread.
+    process: u32,
     epoll: OwnedFd,
     /// Written when a deadline is added, so that the thread computes its sleep anew.
     nudge: OwnedFd,
     entries: Mutex<Entries>,
 }
 
-static WATCHER: OnceLock<Watcher> = OnceLock::new();
+static WATCHER: OnceLock<Arc<Watcher>> = OnceLock::new();
 
 /// The id of the nudge itself.
 const NUDGE: u64 = 0;
@@ -118,9 +121,16 @@ fn watcher() -> Result<&'static Watcher, Error> {
         .map_err(|errno| exhausted(errno.into()))?;
     epoll::add(&epoll, &nudge, epoll::EventData::new_u64(NUDGE), epoll::EventFlags::IN)
         .map_err(|errno| exhausted(errno.into()))?;
-    let watcher = WATCHER.get_or_init(|| Watcher { epoll, nudge, entries: Mutex::default() });
-    std::thread::Builder::new().name("switchboard-watcher".into()).spawn(|| watcher.run()).map_err(exhausted)?;
-    Ok(watcher)
+    let watcher = Arc::new(Watcher { process: std::process::id(), epoll, nudge, entries: Mutex::default() });
+    let runs = Arc::clone(&watcher);
+    // Known to others only once it runs: who watches must be told.
+    std::thread::Builder::new().name("switchboard-watcher".into()).spawn(move || runs.run()).map_err(exhausted)?;
+    Ok(WATCHER.get_or_init(|| watcher))
+}
+
+/// Tells a handler. One that panics is told nothing more; the others are.
+fn tell(handler: &dyn Watched, event: Event) -> Next {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handler.on_event(event))).unwrap_or(Next::Stop)
 }
 
 impl Watcher {
@@ -202,11 +212,11 @@ impl Watcher {
         let mut next = Next::Keep;
         // What the peer sent before it left is read before the end is told.
         if readable && flags.contains(epoll::EventFlags::IN) {
-            next = handler.on_event(Event::Readable);
+            next = tell(&*handler, Event::Readable);
         }
         let ended = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         if next == Next::Keep && flags.intersects(ended) {
-            next = match handler.on_event(Event::Ended) {
+            next = match tell(&*handler, Event::Ended) {
                 Next::Keep => Next::Stop, // an end stays readable and would be told for ever
                 other => other,
             };
@@ -250,7 +260,7 @@ impl Watcher {
             });
             drop(entries);
             if let Some(handler) = handler {
-                self.settle(id, handler.on_event(Event::Expired));
+                self.settle(id, tell(&*handler, Event::Expired));
             }
         }
     }
