@@ -35,6 +35,13 @@ impl Demo for Plain {
             _ => Err(Status::not_found("no such thing")),
         }
     }
+    fn late(&self, _ctx: &Context<'_>, ms: u64, len: u32) -> Result<Vec<u8>, Status> {
+        let until = Instant::now() + Duration::from_millis(ms);
+        while Instant::now() < until {
+            std::thread::yield_now();
+        }
+        Ok(vec![1; len as usize])
+    }
     fn work(&self, ctx: &Context<'_>, ms: u64) -> Result<bool, Status> {
         let until = Instant::now() + Duration::from_millis(ms);
         while Instant::now() < until && !ctx.is_cancelled() {
@@ -159,6 +166,56 @@ fn a_deadline_during_growth_harms_no_other_call() {
     let status = hasty.bytes(&vec![0; 1 << 29]).unwrap_err();
     assert_eq!((status.code(), status.outcome()), (Code::DeadlineExceeded, Outcome::NotRun), "{status}");
     assert_eq!(client.bytes(b"abc").unwrap(), b"cba");
+}
+
+#[test]
+fn replies_that_nobody_waited_for_give_their_blocks_back() {
+    let (board, _dir) = board();
+    let _running = board.serve("demo.unread", DemoServer::new(Plain)).workers(1).start().unwrap();
+    let client = DemoClient::connect(&board, "demo.unread").unwrap();
+    let hasty = client.clone().with_timeout(Duration::from_millis(5));
+    for _ in 0..80 {
+        // A late reply of a megabyte each; more of them than a connection may have segments.
+        let _ = hasty.late(10, 1_100_000);
+    }
+    assert_eq!(client.late(0, 1_100_000).unwrap().len(), 1_100_000);
+}
+
+#[test]
+fn a_handler_that_passes_on_a_call_that_did_not_run_has_run_itself() {
+    struct Passing(Switchboard);
+    impl support::Gate for Passing {
+        fn hold(&self, _: &Context<'_>) -> Result<(), Status> {
+            DemoClient::connect(&self.0, "demo.nobody").map(drop)
+        }
+        fn count(&self, _: &Context<'_>) -> Result<(), Status> {
+            Ok(())
+        }
+    }
+    let (board, _dir) = board();
+    let _running = board.serve("demo.passing", support::GateServer::new(Passing(board.clone()))).start().unwrap();
+    let status = support::GateClient::connect(&board, "demo.passing").unwrap().hold().unwrap_err();
+    assert_eq!((status.code(), status.outcome()), (Code::NotFound, Outcome::Ran), "{status}");
+}
+
+#[test]
+fn threads_that_need_room_at_once_all_get_it() {
+    let (board, _dir) = board();
+    let _running = board.serve("demo.rush", DemoServer::new(Plain)).workers(2).start().unwrap();
+    let client = DemoClient::connect(&board, "demo.rush").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let client = &client;
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let bytes = vec![thread as u8; 70_000 + round * 1_000];
+                    assert_eq!(client.bytes(&bytes).unwrap(), bytes);
+                }
+            });
+        }
+    });
+    let large = vec![1; 3 << 20];
+    assert_eq!(client.bytes(&large).unwrap(), large, "places for other sizes are left");
 }
 
 #[test]

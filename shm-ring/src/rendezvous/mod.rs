@@ -1,7 +1,7 @@
 //! How two processes meet: a Unix socket in a directory, credentials, descriptors, and news of the other's end.
 //!
 //! Who may connect is the file system's decision (the directory is the user's own), confirmed by the kernel's
-//! credentials. The open socket is the life of what was agreed over it; the [`watcher`] thread tells of its end.
+//! credentials. The open socket is the life of what was agreed over it; the watcher thread ([`watch`]) tells of its end.
 //! Messages are opaque here: what is agreed is the caller's business.
 
 mod directory;

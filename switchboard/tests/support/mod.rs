@@ -27,6 +27,8 @@ pub trait Demo {
     fn bytes(&self, ctx: &Context<'_>, bytes: &[u8]) -> Result<Vec<u8>, Status>;
     fn perimeter(&self, ctx: &Context<'_>, polygon: &Archived<Polygon>) -> Result<Point, Status>;
     fn fail(&self, ctx: &Context<'_>, code: u8) -> Result<(), Status>;
+    /// So many bytes, after so long, whoever still waits.
+    fn late(&self, ctx: &Context<'_>, ms: u64, len: u32) -> Result<Vec<u8>, Status>;
     /// Busy for so long, or until nobody waits; says whether that ended it.
     fn work(&self, ctx: &Context<'_>, ms: u64) -> Result<bool, Status>;
 }
