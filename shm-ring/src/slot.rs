@@ -535,6 +535,7 @@ impl ServerSlots {
         assert!(id.slot < self.slots.count && payload.len() <= REPLY_WORDS, "reply does not fit its slot");
         let at = self.slots.at(id.slot);
         let region = self.slots.segment.region();
+        region.prefetch_for_write(at);
         // The line behind first, as for a cell: the caller polls the first line.
         let (first, behind) = payload.split_at(payload.len().min(FIRST_LINE_WORDS));
         region.store_words(at + LINE, behind);
