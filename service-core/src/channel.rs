@@ -8,8 +8,10 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use try_lock::{Locked, TryLock};
 
+use crate::context::Deadline;
 use crate::descriptor::{MethodMap, ServiceDescriptor};
 use crate::handler::MethodIndex;
+use crate::lock::lock_until;
 use crate::message::{Decode, Encode};
 use crate::names::Address;
 use crate::stats::ServiceStats;
@@ -60,7 +62,7 @@ impl Channel {
         let stats = Arc::new(ServiceStats::new(descriptor));
         let seats = (0..SEATS).map(|_| CachePadded::new(TryLock::new(None))).collect();
         let channel = Self { registry, address, descriptor, bound: Mutex::new(None), seats, stats };
-        channel.bind()?;
+        channel.bind(None)?;
         Ok(channel)
     }
 
@@ -96,13 +98,14 @@ impl Channel {
         times: &mut CallTimes,
     ) -> Result<(), Status> {
         let mut seat = self.seat();
+        let mut timeout = timeout;
         let counted;
         let bound = match seat.as_deref_mut() {
             Some(Some(bound)) if bound.transport.is_alive() => &*bound,
-            Some(empty) => &*empty.insert(self.bind()?),
+            Some(empty) => &*empty.insert(self.bind_within(&mut timeout)?),
             // More threads than seats.
             None => {
-                counted = self.bind()?;
+                counted = self.bind_within(&mut timeout)?;
                 &counted
             }
         };
@@ -119,12 +122,29 @@ impl Channel {
         (0..SEATS).find_map(|next| self.seats[(first + next) % SEATS].try_lock())
     }
 
+    /// Binds as the first part of a call; what it takes is taken from the call's time.
+    #[cold]
+    fn bind_within(&self, timeout: &mut Option<Duration>) -> Result<Arc<Bound>, Status> {
+        let deadline = timeout.map(Deadline::after);
+        let bound = self.bind(deadline)?;
+        if let Some(deadline) = deadline {
+            *timeout = Some(deadline.remaining().ok_or_else(|| self.not_connected_in_time())?);
+        }
+        Ok(bound)
+    }
+
+    #[cold]
+    fn not_connected_in_time(&self) -> Status {
+        let text = format!("`{}` could not be connected before the deadline", self.address);
+        Status::new(Code::DeadlineExceeded, Outcome::NotRun, text)
+    }
+
     /// Gives the live transport that all threads share, connecting if there is none.
     ///
     /// Of threads that meet a dead transport together one connects, and the others wait for it.
     #[cold]
-    fn bind(&self) -> Result<Arc<Bound>, Status> {
-        let mut current = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+    fn bind(&self, deadline: Option<Deadline>) -> Result<Arc<Bound>, Status> {
+        let mut current = lock_until(&self.bound, deadline).ok_or_else(|| self.not_connected_in_time())?;
         if let Some(bound) = current.as_ref().filter(|bound| bound.transport.is_alive()) {
             return Ok(Arc::clone(bound));
         }
@@ -136,7 +156,7 @@ impl Channel {
             }
         }
         let bind = || {
-            let transport = self.registry.connect(&self.address)?;
+            let transport = self.registry.connect(&self.address, deadline)?;
             let map = self.descriptor.bind(transport.descriptor())?;
             Ok(Arc::new(Bound { transport, map }))
         };

@@ -13,6 +13,7 @@ mod descriptor;
 mod forms;
 mod handler;
 mod histogram;
+mod lock;
 mod message;
 mod names;
 mod scratch;
@@ -26,6 +27,7 @@ pub use context::{Caller, CancelProbe, Context, Deadline, NeverCancelled, monoto
 pub use descriptor::{Fingerprint, MethodDescriptor, MethodMap, ServiceDescriptor, TypeInfo};
 pub use handler::{Handler, MethodIndex, ReplySink};
 pub use histogram::{Histogram, HistogramSnapshot};
+pub use lock::lock_until;
 pub use message::{
     BlockWriter, Decode, Encode, EncodeError, Encoded, MAX_MESSAGE_LEN, Sink, SinkFull, encode_block, encode_small,
 };

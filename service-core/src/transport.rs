@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::context::Deadline;
 use crate::descriptor::ServiceDescriptor;
 use crate::handler::MethodIndex;
 use crate::message::{Decode, Encode};
@@ -63,11 +64,12 @@ pub struct InstanceInfo {
 
 /// Finds services by name.
 pub trait Registry: Send + Sync {
-    /// Connects to an instance, or gives the connection that exists. May block while it connects.
+    /// Connects to an instance, or gives the connection that exists. May block while it connects, until the deadline if
+    /// there is one.
     ///
     /// # Errors
-    /// `NotFound` if nothing serves the address, or another [`Status`]; its outcome is `NotRun`.
-    fn connect(&self, address: &Address) -> Result<Arc<dyn Transport>, Status>;
+    /// `DeadlineExceeded` if it took too long, `NotFound` if nothing serves the address, or another [`Status`]; its outcome is `NotRun`.
+    fn connect(&self, address: &Address, deadline: Option<Deadline>) -> Result<Arc<dyn Transport>, Status>;
 
     /// Lists the live instances. May block while it asks them.
     ///

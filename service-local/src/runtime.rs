@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_core::{Address, Code, Handler, InstanceInfo, Namespace, Outcome, Registry, Status, Transport};
+use service_core::{Address, Code, Deadline, Handler, InstanceInfo, Namespace, Outcome, Registry, Status, Transport};
 use shm_ring::rendezvous::{Connection, RuntimeDir};
 
 use crate::client::Cache;
@@ -131,9 +131,9 @@ impl LocalRuntime {
 const PROBE: Duration = Duration::from_millis(200);
 
 impl Registry for LocalRuntime {
-    fn connect(&self, address: &Address) -> Result<Arc<dyn Transport>, Status> {
+    fn connect(&self, address: &Address, deadline: Option<Deadline>) -> Result<Arc<dyn Transport>, Status> {
         let dir = self.directory(address.namespace.as_ref())?;
-        let connection = self.shared.cache.connect(&dir, address, self.shared.spin).map_err(|status| {
+        let connection = self.shared.cache.connect(&dir, address, self.shared.spin, deadline).map_err(|status| {
             // The socket's name says less than the address.
             if status.code() == Code::NotFound {
                 let text = format!("no live instance of `{address}` in {}", dir.path().display());

@@ -219,6 +219,34 @@ fn threads_that_need_room_at_once_all_get_it() {
 }
 
 #[test]
+fn a_deadline_covers_the_reconnection_to_a_service_that_does_not_answer() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+    let (board, dir) = board();
+    let running = board.serve("demo.mute", DemoServer::new(Plain)).start().unwrap();
+    let client = DemoClient::connect(&board, "demo.mute").unwrap();
+    assert_eq!(client.echo([1; 8]).unwrap(), [1; 8]);
+    running.stop();
+    // Listens under the same name, and never says a word.
+    let flags = SocketFlags::CLOEXEC;
+    let mute = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    let path = dir.path().join("default/demo.mute@1.sock");
+    rustix::net::bind(&mute, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    rustix::net::listen(&mute, 16).unwrap();
+    let hasty = client.with_timeout(Duration::from_millis(50));
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let status = hasty.echo([2; 8]).unwrap_err();
+                assert_eq!((status.code(), status.outcome()), (Code::DeadlineExceeded, Outcome::NotRun), "{status}");
+            });
+        }
+    });
+    assert!(started.elapsed() < Duration::from_secs(3), "far below the five seconds that connecting may take");
+}
+
+#[test]
 fn two_services_cannot_have_one_instance() {
     let (board, _dir) = board();
     let running = board.serve("demo.twice@a", DemoServer::new(Plain)).start().unwrap();

@@ -145,7 +145,7 @@ impl Board {
 }
 
 impl Registry for Board {
-    fn connect(&self, address: &Address) -> Result<Arc<dyn Transport>, Status> {
+    fn connect(&self, address: &Address, _: Option<Deadline>) -> Result<Arc<dyn Transport>, Status> {
         self.connects.fetch_add(1, Ordering::Relaxed);
         match self.transports.lock().unwrap().get(&address.to_string()) {
             Some(transport) => Ok(Arc::clone(transport) as Arc<dyn Transport>),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use service_core::{Address, Code, Outcome, Status};
+use service_core::{Address, Code, Deadline, Outcome, Status, lock_until};
 use shm_ring::rendezvous::RuntimeDir;
 
 use super::connection::LocalConnection;
@@ -30,9 +30,10 @@ impl Cache {
         dir: &Arc<RuntimeDir>,
         address: &Address,
         spin: Option<Duration>,
+        deadline: Option<Deadline>,
     ) -> Result<Arc<LocalConnection>, Status> {
         if let Some(instance) = &address.instance {
-            return self.connect_to(dir, socket_name(&address.service, instance), spin);
+            return self.connect_to(dir, socket_name(&address.service, instance), spin, deadline);
         }
         let names = dir.names().map_err(|error| crate::errors::not_run(&error))?;
         let candidates = names
@@ -40,7 +41,7 @@ impl Cache {
             .filter(|name| parse_socket_name(name).is_some_and(|(service, _)| service == address.service));
         let mut last = Status::new(Code::NotFound, Outcome::NotRun, format!("no instance of `{address}`"));
         for name in candidates {
-            match self.connect_to(dir, name, spin) {
+            match self.connect_to(dir, name, spin, deadline) {
                 Ok(connection) => return Ok(connection),
                 Err(status) => last = status,
             }
@@ -53,18 +54,22 @@ impl Cache {
         dir: &Arc<RuntimeDir>,
         name: String,
         spin: Option<Duration>,
+        deadline: Option<Deadline>,
     ) -> Result<Arc<LocalConnection>, Status> {
         let entry = {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(entries.entry((dir.path().to_owned(), name.clone())).or_default())
         };
-        let mut held = entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock_until(&entry, deadline).ok_or_else(|| {
+            let text = format!("another thread was still connecting to `{name}` at the deadline");
+            Status::new(Code::DeadlineExceeded, Outcome::NotRun, text)
+        })?;
         if let Some(connection) = held.as_ref().filter(|connection| connection.is_open()) {
             return Ok(Arc::clone(connection));
         }
         // The dead one's descriptors and memory go before the new one's come.
         *held = None;
-        let connection = LocalConnection::open(dir, name, spin)?;
+        let connection = LocalConnection::open(dir, name, spin, deadline)?;
         *held = Some(Arc::clone(&connection));
         Ok(connection)
     }

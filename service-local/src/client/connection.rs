@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use service_core::{
-    CallTimes, Code, Decode, Encode, Encoded, MethodIndex, Outcome, ServiceDescriptor, Status, Transport, encode_block,
-    encode_small,
+    CallTimes, Code, Deadline, Decode, Encode, Encoded, MethodIndex, Outcome, ServiceDescriptor, Status, Transport,
+    encode_block, encode_small,
 };
 use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef};
 use shm_ring::lane::{ClientLane, LaneLayout};
@@ -68,8 +68,25 @@ pub(crate) struct LocalConnection {
 
 impl LocalConnection {
     /// Connects, says hello, maps what comes back.
-    pub(super) fn open(dir: &RuntimeDir, name: String, spin: Option<Duration>) -> Result<Arc<Self>, Status> {
-        let socket = Connection::connect(dir, &name, CONNECT).map_err(|error| errors::not_run(&error))?;
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` if the service did not answer by the deadline, `Unavailable` if not within five seconds.
+    pub(super) fn open(
+        dir: &RuntimeDir,
+        name: String,
+        spin: Option<Duration>,
+        deadline: Option<Deadline>,
+    ) -> Result<Arc<Self>, Status> {
+        let until_ns = deadline.map(Deadline::as_monotonic_ns);
+        let failed = |error: shm_ring::Error| {
+            let status = errors::not_run(&error);
+            if deadline.is_some_and(Deadline::has_passed) {
+                let text = format!("`{name}` could not be connected before the deadline: {}", status.message());
+                return Status::new(Code::DeadlineExceeded, Outcome::NotRun, text);
+            }
+            status
+        };
+        let socket = Connection::connect(dir, &name, left(until_ns)).map_err(failed)?;
         let peer = socket.peer();
         if peer.uid != own_uid() {
             let text = format!("`{name}` is served by user {}, this process runs as {}", peer.uid, own_uid());
@@ -78,9 +95,11 @@ impl LocalConnection {
         let shake = || {
             socket.send(&FromClient::Hello { instance: name.clone() }.to_bytes(), &[])?;
             let source = std::io::ErrorKind::TimedOut.into();
-            socket.receive_within(CONNECT)?.ok_or(shm_ring::Error::System { what: "waiting for the welcome", source })
+            socket
+                .receive_within(left(until_ns))?
+                .ok_or(shm_ring::Error::System { what: "waiting for the welcome", source })
         };
-        let received = shake().map_err(|error| errors::not_run(&error))?;
+        let received = shake().map_err(failed)?;
         let (index, descriptor) = read_welcome(&name, &received)?;
         let lane = open_lane(&received, index).map_err(|error| errors::not_run(&error))?;
         let connection = Arc::new(Self {
