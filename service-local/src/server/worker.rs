@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use service_core::MethodIndex;
+use shm_ring::clock;
 use shm_ring::mpsc::Consumer;
 use shm_ring::ready::{Bell, Park};
 use try_lock::Locked;
@@ -216,6 +217,9 @@ struct Seat {
     cell: Cell,
     /// The lane served last: kept, so that serving it again costs no reference count.
     lane: Option<Arc<Lane>>,
+    /// When the look began that found the frame: the call's one time stamp on this side. Read before the look and not
+    /// after it, because then the processor reads the clock while it waits for the cell's line.
+    looked_ns: u64,
 }
 
 impl Seat {
@@ -230,7 +234,7 @@ impl Seat {
 impl Hub {
     /// A worker's life: until the service stops.
     pub(super) fn work(&self) {
-        let mut seat = Seat { cell: Cell::new(), lane: None };
+        let mut seat = Seat { cell: Cell::new(), lane: None, looked_ns: 0 };
         loop {
             // Counted before the bell is read: a worker that gives up the role after this either sees the sleeper or
             // has rung a bell that the sleeper's count is older than.
@@ -270,11 +274,18 @@ impl Hub {
                 role.asleep = false;
                 self.ready.awake();
             }
-            let found = self.spin.poll(None, || role.look(self, &mut seat.cell));
+            let Seat { cell, looked_ns, .. } = &mut *seat;
+            let found = self.spin.poll(None, || {
+                *looked_ns = clock::now_ns();
+                role.look(self, cell)
+            });
             let index = match found {
                 Some(index) => index,
-                None => match role.park(self, &mut seat.cell) {
-                    Parked::Frame(index) => index,
+                None => match role.park(self, cell) {
+                    Parked::Frame(index) => {
+                        *looked_ns = clock::now_ns();
+                        index
+                    }
                     Parked::Again => continue,
                     Parked::Sleep(bell) => return Some(bell),
                 },
@@ -330,7 +341,7 @@ impl Hub {
     fn serve(&self, seat: &Seat) {
         let Some(lane) = &seat.lane else { return };
         let dispatcher = Dispatcher { handler: &*self.handler, stats: &self.stats, instance: &self.instance };
-        match dispatcher.serve(lane, &seat.cell) {
+        match dispatcher.serve(lane, &seat.cell, seat.looked_ns) {
             Dispatched::Ran { method, ns } => {
                 if let Some(cost) = self.cost(method) {
                     cost.note(ns);
