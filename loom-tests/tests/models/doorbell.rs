@@ -74,7 +74,7 @@ fn consume(ready: &ReadySet, lanes: &mut [(Consumer, Arc<WatchWord>)], hot: &mut
 #[test]
 fn a_frame_committed_while_the_consumer_parks_is_found() {
     explore("doorbell hot lane", None, || {
-        let (producer, mut consumer) = ring(1);
+        let (producer, consumer) = ring(1);
         let (ready, watch) = (ready_set(1), Arc::new(watch_word()));
         watch.watch().heat();
         let sender = {
@@ -90,7 +90,7 @@ fn a_frame_committed_while_the_consumer_parks_is_found() {
 #[test]
 fn a_cold_lane_wakes_a_parking_consumer() {
     explore("doorbell cold lane", None, || {
-        let (producer, mut consumer) = ring(1);
+        let (producer, consumer) = ring(1);
         let (ready, watch) = (ready_set(1), Arc::new(watch_word()));
         let sender = {
             let (ready, watch) = (ready.clone(), Arc::clone(&watch));
@@ -109,7 +109,7 @@ fn two_lanes_lose_no_wakeup_to_each_other() {
         let mut lanes = Vec::new();
         let mut senders = Vec::new();
         for lane in 0..2 {
-            let (producer, mut consumer) = ring(1);
+            let (producer, consumer) = ring(1);
             let watch = Arc::new(watch_word());
             if lane == 0 {
                 watch.watch().heat();
