@@ -97,6 +97,7 @@ impl Serve {
             door: None,
             hub: Arc::clone(&hub),
             threads: Vec::with_capacity(workers),
+            process: std::process::id(),
         };
         for index in 0..workers {
             running.threads.push(spawn_worker(&hub, index)?);
@@ -141,6 +142,8 @@ pub struct RunningService {
     door: Option<Watch>,
     hub: Arc<Hub>,
     threads: Vec<JoinHandle<()>>,
+    /// The process that serves.
+    process: u32,
 }
 
 impl fmt::Debug for RunningService {
@@ -174,6 +177,10 @@ impl RunningService {
 
 impl Drop for RunningService {
     fn drop(&mut self) {
+        // A forked child has neither the workers nor the shared memory: there is nothing to stop.
+        if self.process != std::process::id() {
+            return;
+        }
         self.door = None;
         self.hub.stop();
         let me = std::thread::current().id();
