@@ -183,7 +183,7 @@ impl ReadySet {
     }
 
     /// Wakes one sleeper, without saying why. One system call.
-    pub fn ring_bell(&self) {
+    fn ring_bell(&self) {
         self.bump();
         self.wake_one();
     }

@@ -17,16 +17,10 @@ pub const NAMESPACE: &str = "SWITCHBOARD_NAMESPACE";
 /// # Errors
 /// When the runtime directory cannot be used or the namespace is no name.
 pub fn open(spin: Option<Duration>) -> Result<Switchboard> {
-    let what = || "cannot open the switchboard".into();
-    let Some(spin) = spin else {
-        return Switchboard::from_env().explain(what);
+    let builder = Switchboard::builder();
+    let builder = match spin {
+        Some(spin) => builder.spin(spin),
+        None => builder,
     };
-    let mut builder = Switchboard::builder().spin(spin);
-    if let Some(dir) = std::env::var_os(RUNTIME_DIR) {
-        builder = builder.runtime_dir(dir);
-    }
-    if let Ok(namespace) = std::env::var(NAMESPACE) {
-        builder = builder.namespace(&namespace).explain(what)?;
-    }
-    builder.open().explain(what)
+    builder.open().explain(|| "cannot open the switchboard".into())
 }

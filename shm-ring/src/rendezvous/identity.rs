@@ -39,12 +39,7 @@ impl Peer {
 
     /// Whether the process has died. One system call; a stopped process is alive.
     pub fn is_dead(&self) -> bool {
-        self.dies_within_ms(0)
-    }
-
-    /// Waits up to so many milliseconds for the process to die; says whether it did.
-    pub fn dies_within_ms(&self, ms: u32) -> bool {
-        readable_within_ms(self.pidfd.as_fd(), ms)
+        is_readable(self.pidfd.as_fd())
     }
 
     /// A second descriptor of the process's life: readable when it is dead.
@@ -92,11 +87,11 @@ pub(super) fn credentials(socket: BorrowedFd<'_>) -> Result<Credentials, Error> 
     }
 }
 
-fn readable_within_ms(fd: BorrowedFd<'_>, ms: u32) -> bool {
-    let timeout = rustix::event::Timespec { tv_sec: i64::from(ms / 1000), tv_nsec: i64::from(ms % 1000) * 1_000_000 };
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    // An interrupted wait counts as "not yet": who needs certainty asks again.
-    matches!(rustix::event::poll(&mut polled, Some(&timeout)), Ok(n) if n > 0)
+    // An interrupted look counts as "not yet": who needs certainty asks again.
+    matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(n) if n > 0)
 }
 
 fn pidfd_of(socket: BorrowedFd<'_>, pid: rustix::process::Pid) -> Result<OwnedFd, Error> {
