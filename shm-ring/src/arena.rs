@@ -14,7 +14,7 @@ use crossbeam_utils::CachePadded;
 use crate::error::Error;
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
-use crate::segment::{HEADER_BYTES, Layout, Segment};
+use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Most size classes of one arena.
@@ -142,7 +142,7 @@ impl BlockRef {
 
 #[derive(Debug, Clone)]
 struct Arena {
-    segment: Arc<Segment>,
+    segment: Arc<Memory>,
     offset: usize,
     layout: ArenaLayout,
 }
@@ -172,7 +172,7 @@ impl fmt::Debug for ArenaOwner {
 }
 
 impl ArenaOwner {
-    pub(crate) fn new(segment: Arc<Segment>, offset: usize, layout: ArenaLayout) -> Self {
+    pub(crate) fn new(segment: Arc<Memory>, offset: usize, layout: ArenaLayout) -> Self {
         let blocks = layout.blocks();
         let zeros = || (0..blocks).map(|_| AtomicU32::new(0)).collect();
         let next: Box<[AtomicU32]> = (0..blocks).map(|i| AtomicU32::new(i + 1)).collect();
@@ -189,8 +189,8 @@ impl ArenaOwner {
     }
 
     /// The owner of an arena that has a segment to itself.
-    pub fn over(segment: Segment, layout: ArenaLayout) -> Self {
-        Self::new(Arc::new(segment), HEADER_BYTES, layout)
+    pub fn over(segment: &Segment<ArenaLayout>) -> Self {
+        Self::new(segment.memory(), HEADER_BYTES, *segment.layout())
     }
 
     /// Bytes of the largest payload that can ever fit.
@@ -360,13 +360,13 @@ pub struct ArenaReader {
 }
 
 impl ArenaReader {
-    pub(crate) fn new(segment: Arc<Segment>, offset: usize, layout: ArenaLayout) -> Self {
+    pub(crate) fn new(segment: Arc<Memory>, offset: usize, layout: ArenaLayout) -> Self {
         Self { arena: Arena { segment, offset, layout } }
     }
 
     /// The reader of an arena that has a segment to itself.
-    pub fn over(segment: Segment, layout: ArenaLayout) -> Self {
-        Self::new(Arc::new(segment), HEADER_BYTES, layout)
+    pub fn over(segment: &Segment<ArenaLayout>) -> Self {
+        Self::new(segment.memory(), HEADER_BYTES, *segment.layout())
     }
 
     /// A payload in place, for the trust mode `Checked`: the peer is taken to keep the protocol and not to write a
@@ -407,8 +407,8 @@ mod tests {
 
     fn arena() -> (ArenaOwner, ArenaReader) {
         let layout = ArenaLayout::new([class(128, 2), class(1024, 1), class(0, 0)]).unwrap();
-        let segment = Arc::new(Segment::heap(&layout, 1));
-        (ArenaOwner::new(Arc::clone(&segment), HEADER_BYTES, layout), ArenaReader::new(segment, HEADER_BYTES, layout))
+        let segment = Segment::heap(layout, 1);
+        (ArenaOwner::over(&segment), ArenaReader::over(&segment))
     }
 
     #[test]

@@ -100,6 +100,72 @@ pub enum Error {
     },
 }
 
+/// Why a frame could not be claimed. Nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// The consumer has not given back enough room yet. Wait for it, or try again later.
+    #[error("ring is full: {needed} bytes needed, {free} free")]
+    Full {
+        /// Bytes that the frame takes, header and padding included.
+        needed: usize,
+        /// Bytes free for one frame at this moment.
+        free: usize,
+    },
+    /// The payload can never fit, however empty the ring is. Make it smaller, or the ring larger.
+    #[error("payload of {len} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Bytes of the payload.
+        len: usize,
+        /// Largest payload possible here.
+        limit: usize,
+    },
+    /// The consumer is gone, or either side closed the ring: nothing sent from now on would be read.
+    #[error("ring is closed")]
+    Closed,
+    /// The deadline passed while the ring was full.
+    #[error("deadline passed while the ring was full: {needed} bytes needed, {free} free")]
+    TimedOut {
+        /// Bytes that the frame takes.
+        needed: usize,
+        /// Bytes free for one frame at the deadline.
+        free: usize,
+    },
+    /// The consumer wrote an impossible word: it is broken or hostile. Give the ring up.
+    #[error("consumer wrote an impossible {what}: {found:#x}")]
+    Corrupt {
+        /// The word.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+    },
+}
+
+/// Why no frame was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// Nothing is there at this moment.
+    #[error("ring is empty")]
+    Empty,
+    /// The deadline passed while the ring was empty.
+    #[error("deadline passed while the ring was empty")]
+    TimedOut,
+    /// The ring is closed and every frame that was committed has been received.
+    #[error("ring is closed")]
+    Closed,
+    /// The producer wrote an impossible word: it is broken or hostile. Give the ring up.
+    #[error("producer wrote an impossible {what}: {found:#x} at {at}")]
+    Corrupt {
+        /// The word.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+        /// Its position.
+        at: u64,
+    },
+}
+
 #[cfg(not(loom))]
 impl Error {
     pub(crate) fn system(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {

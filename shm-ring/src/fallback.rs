@@ -2,11 +2,13 @@
 
 use std::sync::OnceLock;
 
-/// A kernel feature newer than Linux 5.10 that is used where it is there.
+/// A kernel feature that is used where it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
     /// `MFD_NOEXEC_SEAL` (6.3): without it segments are merely not executable by mode.
     NoexecSeal,
+    /// `membarrier(2)`, expedited (4.16, and allowed by the sandbox): without it both sides of a ring fence.
+    Membarrier,
     /// `SO_PEERPIDFD` (6.5): without it `pidfd_open` and a second look at the socket.
     PeerPidfd,
 }
@@ -15,6 +17,7 @@ impl Feature {
     /// The word for it in `SWITCHBOARD_DISABLE` (comma-separated).
     pub fn name(self) -> &'static str {
         match self {
+            Self::Membarrier => "membarrier",
             Self::NoexecSeal => "noexec-seal",
             Self::PeerPidfd => "peerpidfd",
         }

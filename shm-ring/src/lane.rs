@@ -22,7 +22,7 @@ use crate::mpsc::{CELL_BYTES, Consumer, Producer};
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
 use crate::ready::{Rang, ReadySet, Watch};
-use crate::segment::{HEADER_BYTES, Layout, Segment};
+use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
 use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots};
 use crate::sync::Ordering;
 
@@ -90,7 +90,7 @@ impl Layout for LaneLayout {
 /// The calling side of a lane; shared by the threads of the client process.
 #[derive(Debug)]
 pub struct ClientLane {
-    segment: Arc<Segment>,
+    segment: Arc<Memory>,
     ready: ReadySet,
     index: u32,
     /// Requests go in here.
@@ -108,11 +108,12 @@ impl ClientLane {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the server named a bit that its ready set does not have.
-    pub fn new(segment: Segment, layout: LaneLayout, ready: ReadySet, index: u32) -> Result<Self, Error> {
+    pub fn new(segment: &Segment<LaneLayout>, ready: ReadySet, index: u32) -> Result<Self, Error> {
         if index >= ready.lanes() {
             return Err(Error::Corrupt { what: "lane index", found: index.into(), at: 0 });
         }
-        let segment = Arc::new(segment);
+        let layout = *segment.layout();
+        let segment = segment.memory();
         let share = || Arc::clone(&segment);
         Ok(Self {
             requests: Producer::new(share(), CELLS_AT, layout.calls),
@@ -152,7 +153,7 @@ impl ClientLane {
 /// one worker may take at a time.
 #[derive(Debug)]
 pub struct ServerLane {
-    segment: Arc<Segment>,
+    segment: Arc<Memory>,
     /// Calls in flight.
     pub slots: ServerSlots,
     /// Large requests.
@@ -163,8 +164,9 @@ pub struct ServerLane {
 
 impl ServerLane {
     /// The answering side over a segment that this process made, and the consumer of its requests.
-    pub fn new(segment: Segment, layout: LaneLayout) -> (Self, Consumer) {
-        let segment = Arc::new(segment);
+    pub fn new(segment: &Segment<LaneLayout>) -> (Self, Consumer) {
+        let layout = *segment.layout();
+        let segment = segment.memory();
         let share = || Arc::clone(&segment);
         let consumer = Consumer::new(share(), CELLS_AT, layout.calls);
         let lane = Self {

@@ -21,8 +21,10 @@
 #![deny(unsafe_code)] // `raw`, `clock`, `rendezvous::identity` and one function of `arena` allow it, with reasons.
 
 pub mod arena;
+mod barrier;
 pub mod clock;
 mod error;
+mod event;
 #[cfg(not(loom))]
 mod fallback;
 #[cfg(not(loom))]
@@ -38,11 +40,13 @@ pub mod ready;
 #[cfg(not(loom))]
 pub mod rendezvous;
 mod segment;
+mod signal;
 pub mod slot;
 mod sync;
 pub mod wait;
 
-pub use error::Error;
+pub use error::{ClaimError, Error, RecvError};
+pub use event::EventFd;
 #[cfg(not(loom))]
 pub use fallback::Feature;
 pub use futex::Woken;

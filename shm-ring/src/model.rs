@@ -10,11 +10,11 @@ use crate::mpsc::{CELL_BYTES, Consumer, Producer};
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
 use crate::ready::{ReadyLayout, ReadySet, Watch};
-use crate::segment::{HEADER_BYTES, Layout, Segment};
+use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
 use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots};
 
 /// A segment of so many bytes after the header.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Room(usize);
 
 impl Layout for Room {
@@ -32,21 +32,21 @@ impl Layout for Room {
 
 /// A cell ring of `cells` cells.
 pub fn ring(cells: u32) -> (Producer, Consumer) {
-    let segment = Arc::new(Segment::heap(&Room(cells as usize * CELL_BYTES), 1));
+    let segment = Segment::heap(Room(cells as usize * CELL_BYTES), 1).memory();
     let producer = Producer::new(Arc::clone(&segment), HEADER_BYTES, cells);
     (producer, Consumer::new(segment, HEADER_BYTES, cells))
 }
 
 /// A table of `count` call slots.
 pub fn slots(count: u32) -> (ClientSlots, ServerSlots) {
-    let segment = Arc::new(Segment::heap(&Room(count as usize * SLOT_BYTES), 1));
+    let segment = Segment::heap(Room(count as usize * SLOT_BYTES), 1).memory();
     let client = ClientSlots::new(Arc::clone(&segment), HEADER_BYTES, count);
     (client, ServerSlots::new(segment, HEADER_BYTES, count))
 }
 
 /// One lane's `watch` word.
 #[derive(Debug)]
-pub struct WatchWord(Segment);
+pub struct WatchWord(Arc<Memory>);
 
 impl WatchWord {
     /// The word, as both sides use it.
@@ -57,13 +57,12 @@ impl WatchWord {
 
 /// A `watch` word, COLD.
 pub fn watch_word() -> WatchWord {
-    WatchWord(Segment::heap(&Room(LINE_PAIR), 1))
+    WatchWord(Segment::heap(Room(LINE_PAIR), 1).memory())
 }
 
 /// A ready set for `lanes` lanes.
 pub fn ready_set(lanes: u32) -> ReadySet {
-    let layout = ReadyLayout::new(lanes);
-    ReadySet::new(Arc::new(Segment::heap(&layout, 1)), layout)
+    ReadySet::new(&Segment::heap(ReadyLayout::new(lanes), 1))
 }
 
 /// An arena of one block of 128 bytes.
@@ -74,6 +73,6 @@ pub fn arena() -> (ArenaOwner, ArenaReader) {
     let mut classes = [Class::default(); CLASSES];
     classes[0] = Class { block: LINE_PAIR as u32, count: 1 };
     let layout = ArenaLayout::new(classes).expect("a legal layout");
-    let segment = Arc::new(Segment::heap(&layout, 1));
-    (ArenaOwner::new(Arc::clone(&segment), HEADER_BYTES, layout), ArenaReader::new(segment, HEADER_BYTES, layout))
+    let segment = Segment::heap(layout, 1);
+    (ArenaOwner::over(&segment), ArenaReader::over(&segment))
 }

@@ -23,7 +23,7 @@ use crossbeam_utils::CachePadded;
 use crate::error::Error;
 use crate::peer::{PeerWord, Untrusted};
 use crate::raw::{LINE, LINE_PAIR};
-use crate::segment::Segment;
+use crate::segment::Memory;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Bytes of one cell.
@@ -80,14 +80,14 @@ impl Stage {
 /// The cells of one ring, as both sides address them.
 #[derive(Debug, Clone)]
 struct Cells {
-    segment: Arc<Segment>,
+    segment: Arc<Memory>,
     offset: usize,
     /// A power of two.
     count: u64,
 }
 
 impl Cells {
-    fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
+    fn new(segment: Arc<Memory>, offset: usize, count: u32) -> Self {
         assert!(count.is_power_of_two(), "checked by the layout");
         Self { segment, offset, count: count.into() }
     }
@@ -131,7 +131,7 @@ pub struct Producer {
 }
 
 impl Producer {
-    pub(crate) fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
+    pub(crate) fn new(segment: Arc<Memory>, offset: usize, count: u32) -> Self {
         Self { cells: Cells::new(segment, offset, count), tail: CachePadded::new(AtomicU64::new(0)) }
     }
 
@@ -263,7 +263,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
+    pub(crate) fn new(segment: Arc<Memory>, offset: usize, count: u32) -> Self {
         Self { cells: Cells::new(segment, offset, count), head: 0, aborted: 0 }
     }
 
@@ -391,9 +391,9 @@ impl Consumer {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::segment::HEADER_BYTES;
+    use crate::segment::{HEADER_BYTES, Segment};
 
-    #[derive(Debug)]
+    #[derive(Debug, Clone)]
     struct Ring(u32);
 
     impl crate::Layout for Ring {
@@ -410,7 +410,7 @@ mod tests {
     }
 
     fn ring(cells: u32) -> (Producer, Consumer) {
-        let segment = Arc::new(Segment::heap(&Ring(cells), 1));
+        let segment = Segment::heap(Ring(cells), 1).memory();
         let producer = Producer::new(Arc::clone(&segment), HEADER_BYTES, cells);
         (producer, Consumer::new(segment, HEADER_BYTES, cells))
     }

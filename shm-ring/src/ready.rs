@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::futex::Woken;
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
-use crate::segment::{HEADER_BYTES, Layout, Segment};
+use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
 use crate::sync::{Ordering, fence};
 
 /// Most lanes of one consumer.
@@ -114,15 +114,14 @@ pub enum Rang {
 /// The set, as consumer and producers hold it.
 #[derive(Debug, Clone)]
 pub struct ReadySet {
-    segment: Arc<Segment>,
+    segment: Arc<Memory>,
     layout: ReadyLayout,
 }
 
 impl ReadySet {
-    /// A set over a checked segment.
-    pub fn new(segment: Arc<Segment>, layout: ReadyLayout) -> Self {
-        assert!(segment.bytes() >= layout.bytes(), "a segment is as large as its layout");
-        Self { segment, layout }
+    /// The set in a segment of its own.
+    pub fn new(segment: &Segment<ReadyLayout>) -> Self {
+        Self { segment: segment.memory(), layout: *segment.layout() }
     }
 
     /// Lanes that fit.
@@ -300,28 +299,13 @@ impl ReadySet {
 mod tests {
     use super::*;
 
-    const WATCH_AT: usize = 8192;
-
-    #[derive(Debug)]
-    struct WithWatch;
-
-    impl Layout for WithWatch {
-        const KIND: u64 = 1;
-        fn params(&self) -> [u64; 8] {
-            [0; 8]
-        }
-        fn from_params(_: &[u64; 8]) -> Result<Self, Error> {
-            Ok(Self)
-        }
-        fn bytes(&self) -> usize {
-            WATCH_AT + LINE_PAIR
-        }
-    }
+    const WATCH_AT: usize = BITS_AT + LINE_PAIR - 8;
 
     fn set() -> ReadySet {
-        ReadySet::new(Arc::new(Segment::heap(&WithWatch, 1)), ReadyLayout::new(130))
+        ReadySet::new(&Segment::heap(ReadyLayout::new(130), 1))
     }
 
+    /// The last word of the set's own segment, which no bit of 130 lanes reaches.
     fn watch(set: &ReadySet) -> Watch<'_> {
         Watch(PeerWord::at(set.segment.region(), WATCH_AT))
     }

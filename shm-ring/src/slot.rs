@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::futex::Woken;
 use crate::peer::PeerWord;
 use crate::raw::{LINE, LINE_PAIR};
-use crate::segment::Segment;
+use crate::segment::Memory;
 use crate::sync::{AtomicBool, AtomicU32, Ordering, fence};
 use crate::wait::SpinBudget;
 
@@ -78,7 +78,7 @@ impl ReplyHeader {
 
 #[derive(Debug, Clone)]
 struct Slots {
-    segment: Arc<Segment>,
+    segment: Arc<Memory>,
     offset: usize,
     count: u32,
 }
@@ -169,7 +169,7 @@ fn first_choice() -> u32 {
 }
 
 impl ClientSlots {
-    pub(crate) fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
+    pub(crate) fn new(segment: Arc<Memory>, offset: usize, count: u32) -> Self {
         Self {
             slots: Slots { segment, offset, count },
             private: (0..count).map(|_| CachePadded::default()).collect(),
@@ -477,7 +477,7 @@ pub struct ServerSlots {
 }
 
 impl ServerSlots {
-    pub(crate) fn new(segment: Arc<Segment>, offset: usize, count: u32) -> Self {
+    pub(crate) fn new(segment: Arc<Memory>, offset: usize, count: u32) -> Self {
         Self { slots: Slots { segment, offset, count } }
     }
 
@@ -568,9 +568,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::segment::{HEADER_BYTES, Layout};
+    use crate::segment::{HEADER_BYTES, Layout, Segment};
 
-    #[derive(Debug)]
+    #[derive(Debug, Clone)]
     struct Table(u32);
 
     impl Layout for Table {
@@ -587,7 +587,7 @@ mod tests {
     }
 
     fn table(count: u32) -> (ClientSlots, ServerSlots) {
-        let segment = Arc::new(Segment::heap(&Table(count), 1));
+        let segment = Segment::heap(Table(count), 1).memory();
         let client = ClientSlots::new(Arc::clone(&segment), HEADER_BYTES, count);
         (client, ServerSlots::new(segment, HEADER_BYTES, count))
     }

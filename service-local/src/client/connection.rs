@@ -10,9 +10,9 @@ use service_core::{
     encode_block, encode_small,
 };
 use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef};
-use shm_ring::lane::{ClientLane, LaneLayout};
+use shm_ring::lane::ClientLane;
 use shm_ring::mpsc::{Claim, Refused};
-use shm_ring::ready::{Rang, ReadyLayout, ReadySet};
+use shm_ring::ready::{Rang, ReadySet};
 use shm_ring::rendezvous::{Connection, Event, Next, Received, RuntimeDir, Watch, Watched, own_uid, watch};
 use shm_ring::slot::{Call, ReplyHeader, Waited};
 use shm_ring::wait::SpinBudget;
@@ -278,15 +278,14 @@ impl LocalConnection {
     fn install(&self, socket: &mut Reading, received: &Received) -> Result<(), shm_ring::Error> {
         let bad = |what: String| shm_ring::Error::BadMessage { during: "growing", what };
         let message = FromServer::read(&received.bytes).map_err(|error| bad(error.to_string()))?;
-        let open = || match &received.fds[..] {
-            [fd] => Segment::open(fd.as_fd()),
+        let descriptor = || match &received.fds[..] {
+            [fd] => Ok(fd.as_fd()),
             fds => Err(bad(format!("{} descriptors instead of one", fds.len()))),
         };
         match message {
             FromServer::RequestSegment { len, place } => {
                 socket.asked.retain(|asked| *asked != len);
-                let (segment, layout) = open()?;
-                if !self.added_requests.put(place, ArenaOwner::over(segment, layout)) {
+                if !self.added_requests.put(place, ArenaOwner::over(&Segment::open(descriptor()?)?)) {
                     return Err(bad(format!("place {place} is taken")));
                 }
             }
@@ -297,8 +296,7 @@ impl LocalConnection {
                 socket.refused.push((len, message));
             }
             FromServer::ReplySegment { place } => {
-                let (segment, layout) = open()?;
-                if !self.added_replies.put(place, ArenaReader::over(segment, layout)) {
+                if !self.added_replies.put(place, ArenaReader::over(&Segment::open(descriptor()?)?)) {
                     return Err(bad(format!("place {place} is taken")));
                 }
             }
@@ -506,9 +504,7 @@ fn open_lane(received: &Received, index: u32) -> Result<ClientLane, shm_ring::Er
         let what = format!("{} descriptors instead of two", received.fds.len());
         return Err(shm_ring::Error::BadMessage { during: "the handshake", what });
     };
-    let (lane, layout) = Segment::open::<LaneLayout>(lane.as_fd())?;
-    let (ready, ready_layout) = Segment::open::<ReadyLayout>(ready.as_fd())?;
-    ClientLane::new(lane, layout, ReadySet::new(Arc::new(ready), ready_layout), index)
+    ClientLane::new(&Segment::open(lane.as_fd())?, ReadySet::new(&Segment::open(ready.as_fd())?), index)
 }
 
 /// The socket's end: the connection is over, and perhaps the process.

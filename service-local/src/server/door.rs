@@ -271,11 +271,11 @@ impl Hub {
         connection: Connection,
     ) -> Result<Lane, (Connection, shm_ring::Error)> {
         let make = || {
-            let (segment, fd) = Segment::memfd("switchboard-lane", &self.lane_layout, self.epoch)?;
+            let (segment, fd) = Segment::memfd("switchboard-lane", self.lane_layout, self.epoch)?;
             let descriptor = self.handler.descriptor().clone();
             let welcome = FromServer::Welcome { lane: index, descriptor };
             connection.send(&welcome.to_bytes(), &[fd.as_fd(), self.ready_fd.as_fd()])?;
-            Ok(ServerLane::new(segment, self.lane_layout))
+            Ok(ServerLane::new(&segment))
         };
         match make() {
             Ok(shared) => Ok(Lane::new(index, shared, caller, connection)),

@@ -230,9 +230,9 @@ impl Hub {
         let epoch = epoch();
         let layout = ReadyLayout::new(max_connections);
         let make = || {
-            let (segment, ready_fd) = Segment::memfd("switchboard-ready", &layout, epoch)?;
+            let (segment, ready_fd) = Segment::memfd("switchboard-ready", layout, epoch)?;
             let arena = ArenaLayout::new(BLOCKS)?;
-            Ok((ReadySet::new(Arc::new(segment), layout), ready_fd, LaneLayout::new(CALLS, arena, arena)?))
+            Ok((ReadySet::new(&segment), ready_fd, LaneLayout::new(CALLS, arena, arena)?))
         };
         let (ready, ready_fd, lane_layout) = make().map_err(|error| errors::not_run(&error))?;
         Ok(Self {

@@ -17,10 +17,10 @@ pub(super) fn grow_replies(lane: &Lane, len: usize) -> Result<(u8, Block<'_>), S
     // Another worker may take the new block before we do: then there is one more, until the limit is reached.
     loop {
         let added = lane.added_replies.add(len, |place, layout| {
-            let (segment, fd) = Segment::memfd("switchboard-replies", &layout, 0)?;
+            let (segment, fd) = Segment::memfd("switchboard-replies", layout, 0)?;
             // Told first, usable afterwards: no reply may lie in a segment that is not on its way.
             lane.connection.send(&FromServer::ReplySegment { place }.to_bytes(), &[fd.as_fd()])?;
-            Ok((ArenaOwner::over(segment, layout), ()))
+            Ok((ArenaOwner::over(&segment), ()))
         });
         match added {
             Some(Ok(_)) => {}
@@ -45,8 +45,8 @@ fn no_room(len: usize, why: &str) -> Status {
 pub(super) fn grow_requests(lane: &Lane, len: u64) -> Result<(), shm_ring::Error> {
     let added = usize::try_from(len).ok().and_then(|bytes| {
         lane.added_requests.add(bytes, |_place, layout| {
-            let (segment, fd) = Segment::memfd("switchboard-requests", &layout, 0)?;
-            Ok((ArenaReader::over(segment, layout), fd))
+            let (segment, fd) = Segment::memfd("switchboard-requests", layout, 0)?;
+            Ok((ArenaReader::over(&segment), fd))
         })
     });
     let message = match added {

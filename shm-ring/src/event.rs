@@ -1,0 +1,100 @@
+//! A descriptor that becomes readable when a sleeper is to look again: for epoll loops and reactors.
+
+#[cfg(loom)]
+pub use modelled::EventFd;
+#[cfg(not(loom))]
+pub use real::EventFd;
+
+#[cfg(not(loom))]
+mod real {
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+    use std::sync::Arc;
+
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::io::Errno;
+
+    use crate::error::Error;
+
+    /// An eventfd: a hint, never a count of anything. Clones share it; a duplicate may be sent to another process.
+    #[derive(Debug, Clone)]
+    pub struct EventFd(Arc<OwnedFd>);
+
+    impl EventFd {
+        /// A new one: close-on-exec, non-blocking.
+        ///
+        /// # Errors
+        /// [`Error::ResourceExhausted`] if the process has no descriptor left.
+        pub fn new() -> Result<Self, Error> {
+            let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+            let exhausted = |errno: Errno| Error::ResourceExhausted { what: "eventfd", bytes: 0, source: errno.into() };
+            Ok(Self(Arc::new(made.map_err(exhausted)?)))
+        }
+
+        /// One that came from another process. Whatever it is, it is only ever written and read without blocking.
+        ///
+        /// # Errors
+        /// [`Error::System`] if it cannot be made non-blocking.
+        pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
+            let flags = rustix::fs::fcntl_getfl(&fd).map_err(Error::system("reading an event descriptor's flags"))?;
+            rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)
+                .map_err(Error::system("making an event descriptor non-blocking"))?;
+            Ok(Self(Arc::new(fd)))
+        }
+
+        /// Makes it readable. One system call, never blocks.
+        pub(crate) fn signal(&self) {
+            // EAGAIN: it is readable already, which is all that was wanted. Any other failure means that the peer gave
+            // us something else than an eventfd; it then misses its own hints.
+            let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+        }
+
+        /// Makes it unreadable until the next signal. One system call, never blocks. To be followed by a look.
+        pub fn drain(&self) {
+            // EAGAIN: nobody signalled since.
+            let _ = rustix::io::read(&*self.0, &mut [0_u8; 8]);
+        }
+    }
+
+    impl AsFd for EventFd {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+}
+
+#[cfg(loom)]
+mod modelled {
+    use loom::sync::{Arc, Condvar, Mutex};
+
+    /// What an eventfd and a blocking poll on it come to.
+    #[derive(Debug, Clone)]
+    pub struct EventFd(Arc<(Mutex<bool>, Condvar)>);
+
+    impl EventFd {
+        /// An unreadable one.
+        ///
+        /// # Errors
+        /// None in models.
+        pub fn new() -> Result<Self, crate::error::Error> {
+            Ok(Self(Arc::new((Mutex::new(false), Condvar::new()))))
+        }
+
+        pub(crate) fn signal(&self) {
+            *self.0.0.lock().expect("models do not panic under the lock") = true;
+            self.0.1.notify_all();
+        }
+
+        /// Makes it unreadable.
+        pub fn drain(&self) {
+            *self.0.0.lock().expect("models do not panic under the lock") = false;
+        }
+
+        /// Blocks until it is readable: the reactor's poll.
+        pub fn wait(&self) {
+            let mut readable = self.0.0.lock().expect("models do not panic under the lock");
+            while !*readable {
+                readable = self.0.1.wait(readable).expect("models do not panic under the lock");
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The header of a segment: written last by whoever makes it, read and checked once by whoever opens it.
+//!
+//! Eight-byte words, little-endian:
+//!
+//! | byte | word |
+//! |---|---|
+//! | 0 | magic (upper half) and layout version (lower half); written last, so a half-made segment is refused |
+//! | 8 | kind |
+//! | 16 | bytes in all |
+//! | 24 | hash over kind, size and parameters |
+//! | 32 | epoch |
+//! | 40..104 | eight parameters of the kind |
+
+use super::{HEADER_BYTES, LAYOUT_VERSION, Layout};
+#[cfg(not(loom))]
+use crate::error::Error;
+use crate::peer::PeerWord;
+use crate::raw::Region;
+use crate::sync::Ordering;
+
+pub(super) const MAGIC: u64 = 0x5357_4244_0000_0000; // "SWBD" in the upper half
+const PARAMS: usize = 8;
+pub(super) const MAGIC_AT: usize = 0;
+pub(super) const KIND_AT: usize = 8;
+pub(super) const SIZE_AT: usize = 16;
+pub(super) const HASH_AT: usize = 24;
+const EPOCH_AT: usize = 32;
+const PARAMS_AT: usize = 40;
+const _: () = assert!(PARAMS_AT + PARAMS * 8 <= HEADER_BYTES);
+
+fn hash<L: Layout>(layout: &L) -> u64 {
+    // FNV-1a (Fowler, Noll, Vo): a check against mistakes, not against forgers.
+    let words = [LAYOUT_VERSION.into(), L::KIND, layout.bytes() as u64];
+    words
+        .into_iter()
+        .chain(layout.params())
+        .flat_map(u64::to_le_bytes)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+pub(super) fn write<L: Layout>(region: &Region, layout: &L, epoch: u64) {
+    let put = |at: usize, value: u64, order| PeerWord::at(region, at).store(value, order);
+    put(KIND_AT, L::KIND, Ordering::Relaxed);
+    put(SIZE_AT, layout.bytes() as u64, Ordering::Relaxed);
+    put(HASH_AT, hash(layout), Ordering::Relaxed);
+    put(EPOCH_AT, epoch, Ordering::Relaxed);
+    for (i, param) in layout.params().into_iter().enumerate() {
+        put(PARAMS_AT + i * 8, param, Ordering::Relaxed);
+    }
+    // ORDERING: Release, pairs with the Acquire load in `read`: whoever sees the magic sees the whole header.
+    // Weakened, an opener could refuse a good segment.
+    put(MAGIC_AT, MAGIC | u64::from(LAYOUT_VERSION), Ordering::Release);
+}
+
+#[cfg(not(loom))]
+pub(super) fn expect(what: &'static str, found: u64, expected: u64) -> Result<(), Error> {
+    if found == expected { Ok(()) } else { Err(Error::BadSegment { what, found, expected }) }
+}
+
+#[cfg(not(loom))]
+pub(super) fn read<L: Layout>(region: &Region) -> Result<(L, u64), Error> {
+    let get = |at: usize| PeerWord::at(region, at).load(Ordering::Relaxed).decode(|word| word);
+    // ORDERING: Acquire, pairs with the Release store of the magic in `write`.
+    let magic = PeerWord::at(region, MAGIC_AT).load(Ordering::Acquire).decode(|word| word);
+    expect("magic", magic >> 32, MAGIC >> 32)?;
+    let version = magic as u32;
+    if version != LAYOUT_VERSION {
+        return Err(Error::LayoutVersion { ours: LAYOUT_VERSION, theirs: version });
+    }
+    expect("kind", get(KIND_AT), L::KIND)?;
+    expect("size", get(SIZE_AT), region.len() as u64)?;
+    let mut params = [0; PARAMS];
+    for (i, param) in params.iter_mut().enumerate() {
+        *param = get(PARAMS_AT + i * 8);
+    }
+    let layout = L::from_params(&params)?;
+    expect("size by its parameters", region.len() as u64, layout.bytes() as u64)?;
+    expect("layout hash", get(HASH_AT), hash(&layout))?;
+    Ok((layout, get(EPOCH_AT)))
+}

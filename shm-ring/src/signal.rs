@@ -1,0 +1,188 @@
+//! One waiting side of a ring, and how the other side wakes it: threads by futex, event loops and tasks by eventfd.
+//!
+//! A signal is a section of [`SIGNAL_BYTES`] in the ring's segment:
+//!
+//! | byte | word | written by |
+//! |---|---|---|
+//! | 0 | `want`: who sleeps (a bit for threads, one for the eventfd), zero if nobody does | both |
+//! | 8 | `bell`: count of rings; its low half is the futex | the waking side |
+//! | 64 | wakes: how often somebody was woken | the waking side |
+//! | 72 | rescues: sleeps that ended by the safety time-out although something was there; expected 0 | the sleeping side |
+//!
+//! The sleeper says `want`, fences, looks once more, sleeps. The other side publishes, fences (see
+//! [`Fencing`](crate::barrier)), loads `want`, and only if somebody sleeps swaps it to zero, counts the bell on and
+//! wakes. So an awake peer costs a load of a line that nobody writes, and a sleeper costs one system call per sleep,
+//! not per frame. There is no count of sleepers that a kill could leave too high: the bits are set anew for each sleep.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::barrier::Fencing;
+use crate::event::EventFd;
+use crate::futex::Woken;
+use crate::peer::PeerWord;
+use crate::raw::{LINE, LINE_PAIR};
+use crate::segment::Memory;
+use crate::sync::Ordering;
+use crate::wait::SpinBudget;
+
+/// Bytes of a signal's section.
+pub(crate) const SIGNAL_BYTES: usize = LINE_PAIR;
+
+const WANT_AT: usize = 0;
+const BELL_AT: usize = 8;
+const WAKES_AT: usize = LINE;
+const RESCUES_AT: usize = LINE + 8;
+
+const THREADS: u64 = 1;
+const EVENT: u64 = 2;
+
+/// First interval of the safety time-out; it doubles up to [`SAFETY_LAST_NS`] while nothing happens.
+const SAFETY_FIRST_NS: u64 = 100_000_000;
+const SAFETY_LAST_NS: u64 = 1_000_000_000;
+
+/// One side of a ring that may wait. Both sides hold it; which of them waits is the ring's business.
+#[derive(Clone)]
+pub(crate) struct Signal {
+    memory: Arc<Memory>,
+    offset: usize,
+    fencing: Fencing,
+    event: Option<EventFd>,
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signal").field("offset", &self.offset).field("event", &self.event).finish_non_exhaustive()
+    }
+}
+
+impl Signal {
+    /// The signal at `offset`, a multiple of 128. Without `event` only threads can wait.
+    pub(crate) fn new(memory: Arc<Memory>, offset: usize, fencing: Fencing, event: Option<EventFd>) -> Self {
+        Self { memory, offset, fencing, event }
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> PeerWord<'_> {
+        PeerWord::at(self.memory.region(), self.offset + at)
+    }
+
+    /// The descriptor that is signalled for event loops and tasks.
+    pub(crate) fn event(&self) -> Option<&EventFd> {
+        self.event.as_ref()
+    }
+
+    /// How often this side was woken, and how often only the safety time-out found what was there.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let count = |at| self.word(at).load(Ordering::Relaxed).decode(|count| count);
+        (count(WAKES_AT), count(RESCUES_AT))
+    }
+
+    /// The other side, after a publication. While this side is awake: a load, no system call.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        self.fencing.publisher();
+        if self.word(WANT_AT).load(Ordering::Relaxed).decode(|want| want != 0) {
+            self.wake();
+        }
+    }
+
+    /// Wakes whoever sleeps. One system call for the threads, one for the eventfd.
+    #[cold]
+    pub(crate) fn wake(&self) {
+        // ORDERING: AcqRel: two publishers that see the same sleeper wake it once, and the publication of the one that
+        // finds zero here is visible to the sleeper through the other's bell.
+        let want = self.word(WANT_AT).swap(0, Ordering::AcqRel).decode(|want| want);
+        if want & THREADS != 0 {
+            // ORDERING: Release, pairs with the Acquire in `bell`: who sees the new count sees the publication.
+            self.word(BELL_AT).fetch_add(1, Ordering::Release);
+            // All: a peer may wait on the same word, and one wake must not be eaten by it.
+            self.memory.region().futex_wake(self.offset + BELL_AT, i32::MAX as u32);
+        }
+        if want & EVENT != 0
+            && let Some(event) = &self.event
+        {
+            event.signal();
+        }
+        if want != 0 {
+            self.word(WAKES_AT).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes this side whatever it said: after a close, or for a process that died before it could.
+    pub(crate) fn wake_all(&self) {
+        self.word(WANT_AT).fetch_or(THREADS | EVENT, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn bell(&self) -> u32 {
+        // ORDERING: Acquire, pairs with the Release in `wake`.
+        self.word(BELL_AT).load(Ordering::Acquire).decode(|count| count as u32)
+    }
+
+    /// Says that this side sleeps, so that a publication from now on wakes it; the caller must look once more.
+    fn arm(&self, who: u64) {
+        // ORDERING: AcqRel keeps the chain of swaps and ors in one order; what matters is the fence that follows.
+        self.word(WANT_AT).fetch_or(who, Ordering::AcqRel);
+        self.fencing.sleeper();
+    }
+
+    /// This side, for an event loop or a task: from now on a publication makes the eventfd readable, once. The caller
+    /// must look once more before it relies on that.
+    pub(crate) fn arm_event(&self) {
+        self.arm(EVENT);
+    }
+
+    /// This side: waits until `look` gives something or `until_ns` passes. Polls within the budget, then sleeps.
+    pub(crate) fn wait<T>(
+        &self,
+        spin: &SpinBudget,
+        until_ns: Option<u64>,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        if let Some(found) = spin.poll(until_ns, &mut look) {
+            return Some(found);
+        }
+        self.sleep(until_ns, look)
+    }
+
+    #[cold]
+    fn sleep<T>(&self, until_ns: Option<u64>, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        let mut interval_ns = SAFETY_FIRST_NS;
+        loop {
+            let bell = self.bell();
+            self.arm(THREADS);
+            if let Some(found) = look() {
+                // `want` stays set: others of this side may sleep. It costs the other side one wake for nothing.
+                return Some(found);
+            }
+            let now_ns = now_ns();
+            if until_ns.is_some_and(|until| now_ns >= until) {
+                return None;
+            }
+            let safety_ns = now_ns.saturating_add(interval_ns);
+            let slice_ns = until_ns.map_or(safety_ns, |until| until.min(safety_ns));
+            let woken = self.memory.region().futex_wait(self.offset + BELL_AT, bell, Some(slice_ns));
+            if let Some(found) = look() {
+                if woken == Woken::TimedOut && self.bell() == bell {
+                    self.word(RESCUES_AT).fetch_add(1, Ordering::Relaxed);
+                }
+                return Some(found);
+            }
+            if woken == Woken::TimedOut {
+                interval_ns = (interval_ns * 2).min(SAFETY_LAST_NS);
+            }
+        }
+    }
+}
+
+#[cfg(not(loom))]
+fn now_ns() -> u64 {
+    crate::clock::kernel_ns()
+}
+
+/// Models have no time: their sleeps end by a wake only.
+#[cfg(loom)]
+fn now_ns() -> u64 {
+    0
+}
