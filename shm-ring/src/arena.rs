@@ -220,6 +220,20 @@ impl ArenaOwner {
         None
     }
 
+    /// Bytes of the largest block that could be had at this moment; zero if all are lent. Sweeps every class.
+    pub(crate) fn largest_free(&self) -> usize {
+        let mut first = 0;
+        let mut largest = 0;
+        for (class, free) in self.arena.layout.classes.iter().zip(&self.free) {
+            self.sweep(free, first..first + class.count);
+            first += class.count;
+            if free.load(Ordering::Relaxed) as u32 != NONE {
+                largest = largest.max(class.block as usize);
+            }
+        }
+        largest
+    }
+
     fn pop(&self, free: &AtomicU64) -> Option<u32> {
         // ORDERING: Acquire, pairs with the Release in `push`: the last holder is done with the block.
         let mut head = free.load(Ordering::Acquire);
@@ -312,13 +326,19 @@ impl Block<'_> {
     /// Appends; says whether there was room.
     #[must_use = "a refused write is a shorter payload"]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
-        if bytes.len() > self.limit - self.written {
+        self.write_at(self.written, bytes)
+    }
+
+    /// Writes at a place in the payload, which may leave a gap before it; says whether there was room.
+    #[must_use = "a refused write is a missing part"]
+    pub(crate) fn write_at(&mut self, at: usize, bytes: &[u8]) -> bool {
+        if at > self.limit || bytes.len() > self.limit - at {
             return false;
         }
         let arena = &self.owner.arena;
         let (offset, _) = arena.layout.block(self.at.index).expect("the block is ours");
-        arena.segment.region().copy_in(arena.offset + offset + self.written, bytes);
-        self.written += bytes.len();
+        arena.segment.region().copy_in(arena.offset + offset + at, bytes);
+        self.written = self.written.max(at + bytes.len());
         true
     }
 
@@ -377,15 +397,21 @@ impl ArenaReader {
     #[cfg(not(loom))]
     #[allow(unsafe_code)] // The one soundness assumption of `Checked`; see the front page.
     pub fn read(&self, at: BlockRef, len: usize) -> Result<&[u8], Error> {
+        let offset = self.place(at, len)?;
+        // SAFETY: by the assumption of `Checked` the peer, of our own user, does not write the block between its
+        // publication and its return; the caller holds the slot or the reply, which is what keeps it lent.
+        Ok(unsafe { self.arena.segment.region().bytes(offset, len) })
+    }
+
+    /// Where in the segment a payload of `len` bytes stands.
+    pub(crate) fn place(&self, at: BlockRef, len: usize) -> Result<usize, Error> {
         let Some((offset, size)) = self.arena.layout.block(at.index) else {
             return Err(Error::Corrupt { what: "block index", found: at.index.into(), at: 0 });
         };
         if len > size {
             return Err(Error::Corrupt { what: "block length", found: len as u64, at: at.index.into() });
         }
-        // SAFETY: by the assumption of `Checked` the peer, of our own user, does not write the block between its
-        // publication and its return; the caller holds the slot or the reply, which is what keeps it lent.
-        Ok(unsafe { self.arena.segment.region().bytes(self.arena.offset + offset, len) })
+        Ok(self.arena.offset + offset)
     }
 
     /// Gives a block back after its last read. One store. A name that is no block of this arena is ignored.
