@@ -68,6 +68,14 @@ pub enum Error {
         /// The process that listens there.
         pid: u32,
     },
+    /// That end of the ring has, or had, an owner. A ring has one producer and one consumer for life: make another.
+    #[error("the ring's {role} is process {pid}")]
+    AlreadyAttached {
+        /// The end.
+        role: &'static str,
+        /// The process that attached first.
+        pid: u32,
+    },
     /// The runtime directory cannot be used: missing rights, not a directory, or somebody else's.
     #[error("runtime directory {dir} cannot be used: {why}")]
     RuntimeDir {

@@ -7,6 +7,10 @@
 //! Under loom a region is a list of loom atomics, so that models see every word that the product touches.
 #![allow(unsafe_code)] // The module exists to keep raw memory in one place.
 
+mod window;
+
+pub(crate) use window::{Section, Window};
+
 use crate::sync::{AtomicU64, Ordering};
 
 #[cfg(not(target_endian = "little"))]
@@ -225,7 +229,7 @@ impl Region {
             let to = unsafe { self.memory.base().add(offset) };
             // SAFETY: `to` is valid for `bytes.len()` bytes; `bytes` is private memory, so the two do not overlap; by
             // the protocol nobody else touches an unpublished range.
-            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+            unsafe { crate::copy::into_shared(to, bytes) }
         }
         #[cfg(loom)]
         for (i, byte) in bytes.iter().enumerate() {
