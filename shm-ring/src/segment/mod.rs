@@ -57,8 +57,9 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// A mapped region with a checked header, and the layout that the header states.
-#[derive(Debug)]
+/// A mapped region with a checked header, and the layout that the header states. A clone is a second handle to the
+/// same mapping.
+#[derive(Debug, Clone)]
 pub struct Segment<L> {
     memory: Arc<Memory>,
     layout: L,
