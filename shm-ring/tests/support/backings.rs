@@ -13,14 +13,19 @@
 //! A test becomes a module with one test per backing: `what_is_sent_is_received::memfd`.
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use shm_ring::{Layout, Segment};
+use shm_ring::{Layout, Place, Segment, SegmentOptions};
 
 /// Where the memory of a segment lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backing {
     Heap,
     Memfd,
+    Named,
+    File,
+    FromFd,
 }
 
 impl Backing {
@@ -38,8 +43,41 @@ impl Backing {
                 let opened = Segment::open(fd.as_fd()).expect("what was made can be opened");
                 (made, opened)
             }
+            Self::Named => pair_at(&Place::named(&fresh_name()).expect("a plain name"), layout),
+            Self::File => pair_at(&Place::file(fresh_path()).expect("a path with a name"), layout),
+            Self::FromFd => {
+                let options = SegmentOptions::new();
+                let path = fresh_path();
+                let file = std::fs::File::create_new(&path).expect("a file for a test");
+                std::fs::remove_file(&path).expect("the file is there");
+                file.set_len(layout.bytes() as u64).expect("room for a test");
+                let made = Segment::from_fd(file.as_fd(), layout, EPOCH, &options).expect("memory for a test");
+                let opened = Segment::open_unsealed(file.as_fd(), &options).expect("what was made can be opened");
+                (made, opened)
+            }
         }
     }
+}
+
+fn pair_at<L: Layout>(place: &Place, layout: L) -> (Segment<L>, Segment<L>) {
+    let options = SegmentOptions::new();
+    let made = place.create(layout, EPOCH, &options).expect("memory for a test");
+    let opened = place.open(&options);
+    // Before anything can fail, so that nothing is left behind.
+    place.remove().expect("what was made can be removed");
+    (made, opened.expect("what was made can be opened"))
+}
+
+/// A name that no other test and no other run has.
+pub fn fresh_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("shm-ring-test-{}-{count}", std::process::id())
+}
+
+/// A path of that kind.
+pub fn fresh_path() -> PathBuf {
+    std::env::temp_dir().join(fresh_name())
 }
 
 /// The epoch of segments made here.
@@ -62,6 +100,21 @@ macro_rules! for_every_backing {
             #[test]
             fn memfd() {
                 over($crate::support::backings::Backing::Memfd);
+            }
+
+            #[test]
+            fn named() {
+                over($crate::support::backings::Backing::Named);
+            }
+
+            #[test]
+            fn file() {
+                over($crate::support::backings::Backing::File);
+            }
+
+            #[test]
+            fn from_fd() {
+                over($crate::support::backings::Backing::FromFd);
             }
         }
     };
