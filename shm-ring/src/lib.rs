@@ -56,3 +56,5 @@ pub use fallback::Feature;
 pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
 pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, Segment};
+#[cfg(not(loom))]
+pub use segment::{Origin, Place, SegmentOptions};
