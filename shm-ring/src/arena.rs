@@ -34,8 +34,8 @@ pub struct Class {
     pub count: u32,
 }
 
-/// The shape of an arena: classes by growing block size, then one `returned` word per block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The shape of an arena: classes by growing block size, then one `returned` word per block. By default without blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ArenaLayout {
     classes: [Class; CLASSES],
 }
@@ -326,20 +326,26 @@ impl Block<'_> {
     /// Appends; says whether there was room.
     #[must_use = "a refused write is a shorter payload"]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
-        self.write_at(self.written, bytes)
-    }
-
-    /// Writes at a place in the payload, which may leave a gap before it; says whether there was room.
-    #[must_use = "a refused write is a missing part"]
-    pub(crate) fn write_at(&mut self, at: usize, bytes: &[u8]) -> bool {
-        if at > self.limit || bytes.len() > self.limit - at {
+        if bytes.len() > self.limit - self.written {
             return false;
         }
         let arena = &self.owner.arena;
         let (offset, _) = arena.layout.block(self.at.index).expect("the block is ours");
+        arena.segment.region().copy_in(arena.offset + offset + self.written, bytes);
+        self.written += bytes.len();
+        true
+    }
+
+    /// Writes over part of what was appended, and on behind it.
+    ///
+    /// # Panics
+    /// If it leaves a gap, or there is no room for it.
+    pub(crate) fn write_at(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at <= self.written && bytes.len() <= self.limit - at, "{} bytes at {at} of a block", bytes.len());
+        let arena = &self.owner.arena;
+        let (offset, _) = arena.layout.block(self.at.index).expect("the block is ours");
         arena.segment.region().copy_in(arena.offset + offset + at, bytes);
         self.written = self.written.max(at + bytes.len());
-        true
     }
 
     /// Bytes appended so far.
@@ -397,21 +403,26 @@ impl ArenaReader {
     #[cfg(not(loom))]
     #[allow(unsafe_code)] // The one soundness assumption of `Checked`; see the front page.
     pub fn read(&self, at: BlockRef, len: usize) -> Result<&[u8], Error> {
-        let offset = self.place(at, len)?;
+        let offset = self.check(at, len)?;
         // SAFETY: by the assumption of `Checked` the peer, of our own user, does not write the block between its
         // publication and its return; the caller holds the slot or the reply, which is what keeps it lent.
-        Ok(unsafe { self.arena.segment.region().bytes(offset, len) })
+        Ok(unsafe { self.arena.segment.region().bytes(self.arena.offset + offset, len) })
     }
 
-    /// Where in the segment a payload of `len` bytes stands.
+    /// Where a payload begins in the segment; otherwise as [`check`](Self::check).
     pub(crate) fn place(&self, at: BlockRef, len: usize) -> Result<usize, Error> {
+        self.check(at, len).map(|offset| self.arena.offset + offset)
+    }
+
+    /// Where a block begins in the arena, if there is such a block and it is as long as that.
+    pub(crate) fn check(&self, at: BlockRef, len: usize) -> Result<usize, Error> {
         let Some((offset, size)) = self.arena.layout.block(at.index) else {
             return Err(Error::Corrupt { what: "block index", found: at.index.into(), at: 0 });
         };
         if len > size {
             return Err(Error::Corrupt { what: "block length", found: len as u64, at: at.index.into() });
         }
-        Ok(self.arena.offset + offset)
+        Ok(offset)
     }
 
     /// Gives a block back after its last read. One store. A name that is no block of this arena is ignored.

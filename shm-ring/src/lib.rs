@@ -2,6 +2,7 @@
 //!
 //! What this crate gives, from the bottom up:
 //! - [`Segment`]: a region of memory with a checked header, on the heap or in a sealed memfd;
+//! - [`spsc`]: a bounded ring of frames of any length, one producing thread, one consuming one;
 //! - [`mpsc`]: a bounded ring of cells, many producing threads, one consumer; claim, commit, abort on drop;
 //! - [`cells`]: the ring of request cells of a call lane;
 //! - [`slot`]: call slots, one request in flight each, with the reply in place;
@@ -25,6 +26,8 @@ pub mod arena;
 mod barrier;
 pub mod cells;
 pub mod clock;
+#[cfg(not(loom))]
+mod copy;
 mod error;
 mod event;
 #[cfg(not(loom))]
@@ -44,6 +47,7 @@ pub mod rendezvous;
 mod segment;
 mod signal;
 pub mod slot;
+pub mod spsc;
 mod sync;
 pub mod wait;
 
@@ -54,3 +58,5 @@ pub use fallback::Feature;
 pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
 pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, Segment};
+#[cfg(not(loom))]
+pub use segment::{Origin, Place, SegmentOptions};
