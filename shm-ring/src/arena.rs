@@ -409,11 +409,6 @@ impl ArenaReader {
         Ok(unsafe { self.arena.segment.region().bytes(self.arena.offset + offset, len) })
     }
 
-    /// Where a payload begins in the segment; otherwise as [`check`](Self::check).
-    pub(crate) fn place(&self, at: BlockRef, len: usize) -> Result<usize, Error> {
-        self.check(at, len).map(|offset| self.arena.offset + offset)
-    }
-
     /// Where a block begins in the arena, if there is such a block and it is as long as that.
     pub(crate) fn check(&self, at: BlockRef, len: usize) -> Result<usize, Error> {
         let Some((offset, size)) = self.arena.layout.block(at.index) else {

@@ -220,15 +220,12 @@ impl Region {
         }
     }
 
-    /// Wakes up to `count` sleepers on the word. One system call.
-    pub(crate) fn futex_wake(&self, offset: usize, count: u32) {
+    /// Wakes up to `count` sleepers on the word; says how many. One system call.
+    pub(crate) fn futex_wake(&self, offset: usize, count: u32) -> u32 {
         #[cfg(not(loom))]
-        crate::futex::wake(self.futex(offset), count);
+        return crate::futex::wake(self.futex(offset), count);
         #[cfg(loom)]
-        {
-            let _ = (offset, count);
-            self.parked.wake();
-        }
+        self.parked.wake(self.word(offset), count)
     }
 
     #[cfg(not(loom))]

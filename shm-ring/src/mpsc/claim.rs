@@ -80,11 +80,8 @@ impl<'a> Claim<'a> {
             self.written
         );
         match &mut self.block {
-            None => self.sending.producing.write_inline(self.position, at, bytes),
-            Some(block) => {
-                let fitted = block.write_at(at, bytes);
-                debug_assert!(fitted, "the block was taken for the claim's length");
-            }
+            None => self.sending.producing.ring.write_body(self.position, at, bytes),
+            Some(block) => block.write_at(at, bytes),
         }
         self.written = self.written.max(at + bytes.len());
     }
@@ -184,7 +181,7 @@ impl<'a> Batch<'a> {
         }
         let position = self.first.plus(self.filled);
         if payload.len() <= producing.layout().inline_limit() {
-            producing.write_inline(position, 0, payload);
+            producing.ring.write_body(position, 0, payload);
             producing.stage(position, Kind::Inline, payload.len() as u16);
         } else {
             self.push_large(position, payload)?;

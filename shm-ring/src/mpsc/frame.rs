@@ -40,24 +40,35 @@ impl<'a> Frame<'a> {
         self.found.position.get()
     }
 
-    /// The payload in place, for the trust mode `Checked`: its producer is taken to keep the protocol and not to write a
-    /// frame that it has committed. It begins at a multiple of 16 bytes, or eight behind one.
+    /// The payload in place, aligned to 8 bytes (in an arena to 128), for the trust mode `Checked`: its producer is taken
+    /// to keep the protocol and not to write a frame that it has committed.
     #[cfg(not(loom))]
     #[inline]
     #[allow(unsafe_code)] // The one soundness assumption of `Checked`; see the front page.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the frame was committed and is given back only when `self` is dropped; until then, by the assumption
-        // of `Checked`, its producer, of our own user, does not write it.
-        unsafe { self.taking.region().bytes(self.found.at, self.found.len) }
+        match self.found.block {
+            None => {
+                let (cells, at) = self.taking.ring().body(self.found.position);
+                // SAFETY: the frame was committed and is given back only when `self` is dropped; until then, by the
+                // assumption of `Checked`, its producer, of our own user, does not write it.
+                unsafe { cells.bytes(at, self.found.len) }
+            }
+            // Name and length were checked when the frame was found, and an arena never changes.
+            Some(block) => self.taking.blocks().read(block, self.found.len).unwrap_or(&[]),
+        }
     }
 
-    /// Copies the payload out, for whoever does not rely on that: what is copied cannot change any more.
-    ///
-    /// # Panics
-    /// If `to` is not [`len`](Self::len) bytes.
-    pub fn copy_to(&self, to: &mut [u8]) {
-        assert_eq!(to.len(), self.found.len, "a frame is copied out whole");
-        self.taking.region().copy_out(self.found.at, to);
+    /// Copies the payload, or as much of it as `to` takes; gives the number of bytes.
+    pub fn copy_to(&self, to: &mut [u8]) -> usize {
+        let len = self.len().min(to.len());
+        #[cfg(not(loom))]
+        to[..len].copy_from_slice(&self.bytes()[..len]);
+        #[cfg(loom)]
+        if self.found.block.is_none() {
+            let (cells, at) = self.taking.ring().body(self.found.position);
+            cells.copy_out(at, &mut to[..len]);
+        }
+        len
     }
 }
 

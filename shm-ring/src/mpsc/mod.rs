@@ -77,11 +77,11 @@ mod ring;
 mod sender;
 mod taking;
 
+pub use crate::spsc::Events;
 pub use claim::{Batch, Claim};
 pub use frame::Frame;
 pub use layout::{MAX_CELLS, MAX_INLINE, MpscLayout};
 pub use receiver::Receiver;
-pub use ring::Events;
 pub use sender::Sender;
 
 use crate::error::Error;

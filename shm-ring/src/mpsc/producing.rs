@@ -5,7 +5,6 @@ use super::position::{Cell, Kind, Position, Tail};
 use super::ring::Ring;
 use crate::arena::{ArenaOwner, Block, BlockRef};
 use crate::error::ClaimError;
-use crate::raw::LINE;
 use crate::sync::Ordering;
 
 // ORDERING: Release, pairs with the Acquire load in `Taking::cell`; see `Producing::publish`.
@@ -16,19 +15,22 @@ const SEE_HEAD: Ordering = if cfg!(weaken = "mpsc_head_relaxed") { Ordering::Rel
 
 /// How far ahead of a claim its successors' lines are asked for: a claim's exchange waits for the stores before it, and
 /// those for their lines.
-const FETCH_AHEAD: u64 = 4;
+const FETCH_AHEAD: u64 = 16;
 
 /// What all producing threads of one process share.
 #[derive(Debug)]
 pub(super) struct Producing {
     pub(super) ring: Ring,
     blocks: ArenaOwner,
+    /// At most [`FETCH_AHEAD`], and never so far that the consumer has not read what is there.
+    fetch_ahead: u64,
 }
 
 impl Producing {
     pub(super) fn new(ring: Ring) -> Self {
         let blocks = ArenaOwner::new(ring.share(), ring.layout().arena_at(), ring.layout().arena());
-        Self { ring, blocks }
+        let fetch_ahead = FETCH_AHEAD.min(ring.count() / 4);
+        Self { ring, blocks, fetch_ahead }
     }
 
     pub(super) fn layout(&self) -> &MpscLayout {
@@ -37,7 +39,7 @@ impl Producing {
 
     /// Claims `cells` cells in a row. Lock-free, no system call.
     #[inline]
-    pub(super) fn claim_cells(&self, cells: u64) -> Result<Position, ClaimError> {
+    pub(super) fn claim_cells(&self, cells: u64, len: usize) -> Result<Position, ClaimError> {
         let ring = &self.ring;
         // ORDERING: Relaxed: `tail` only hands out positions; that a cell may be written is known from the head.
         let mut tail = ring.tail().load(Ordering::Relaxed).decode(Tail::of);
@@ -58,7 +60,7 @@ impl Producing {
             // ORDERING: Relaxed, as for the load: the winner owns the positions, nothing is published by it.
             match ring.tail().compare_exchange(tail.word(), next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(()) => {
-                    self.fetch_ahead(tail.position().plus(cells));
+                    ring.fetch(tail.position().plus(cells - 1 + self.fetch_ahead), len);
                     return Ok(tail.position());
                 }
                 Err(found) => tail = found.decode(Tail::of),
@@ -96,15 +98,6 @@ impl Producing {
         ClaimError::Full { needed: bytes(cells), free: bytes(free) }
     }
 
-    #[inline]
-    fn fetch_ahead(&self, position: Position) {
-        let at = self.ring.cell_at(position.plus(FETCH_AHEAD));
-        self.ring.region().prefetch_for_write(at);
-        if self.layout().cell_bytes() > LINE {
-            self.ring.region().prefetch_for_write(at + LINE);
-        }
-    }
-
     /// A block for a payload that no cell holds.
     ///
     /// # Errors
@@ -121,18 +114,10 @@ impl Producing {
         })
     }
 
-    /// Writes a part of a frame whose payload stands in its cell.
-    ///
-    /// The caller has checked the range against the cell's room.
-    #[inline]
-    pub(super) fn write_inline(&self, position: Position, at: usize, bytes: &[u8]) {
-        debug_assert!(at + bytes.len() <= self.layout().inline_limit(), "checked by the claim");
-        self.ring.region().copy_in(self.ring.cell_at(position) + 8 + at, bytes);
-    }
-
     /// Writes the body of a frame whose payload stands in a block.
     pub(super) fn write_block_body(&self, position: Position, block: BlockRef, len: usize) {
-        self.ring.region().store_words(self.ring.cell_at(position) + 8, &[block.to_word(), len as u64]);
+        self.ring.body_word(position, 0).store(block.to_word(), Ordering::Relaxed);
+        self.ring.body_word(position, 1).store(len as u64, Ordering::Relaxed);
     }
 
     /// Makes the frame at a claimed position visible, or takes it back. Wait-free: one store.

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::Events;
 use super::frame::Frame;
 use super::layout::MpscLayout;
-use super::ring::{Events, Ring, Role};
+use super::ring::{Ring, Role};
 use super::taking::{Found, Taking};
 use crate::error::{Error, RecvError};
 use crate::segment::Segment;
@@ -70,7 +71,7 @@ impl Receiver {
     #[cold]
     fn search(&mut self) -> Result<Option<Found>, RecvError> {
         // Who finds nothing gives back first: the producers may wait for just that.
-        self.taking.tell_producers();
+        self.taking.tell_all_producers();
         let found = self.taking.search()?;
         if found.is_none() {
             if self.taking.is_finished() {
@@ -110,6 +111,8 @@ impl Receiver {
     #[cold]
     fn wait(&mut self, until_ns: Option<u64>) -> Result<Found, RecvError> {
         // Polling looks at the head's own word only, which no producer but the next one writes; now and then at all.
+        self.taking.tell_producers();
+        for _ in 0..self.taking.breath() { crate::sync::spin_loop(); }
         let mut looks = 0_u32;
         let polled = self.spin.poll(until_ns, || {
             looks += 1;

@@ -11,24 +11,19 @@ use super::position::{Position, Tail};
 use crate::error::Error;
 use crate::event::EventFd;
 use crate::peer::PeerWord;
-use crate::raw::Region;
+use crate::raw::{LINE, Section, Window};
 use crate::segment::{Memory, Segment};
 use crate::signal::Signal;
 use crate::sync::Ordering;
 
-/// The descriptors that wake event loops and tasks: for the consumer that waits for data, for producers that wait for
-/// space. Both processes give the same ones; threads need none.
-#[derive(Debug, Clone, Default)]
-pub struct Events {
-    /// Made readable for the consumer.
-    pub data: Option<EventFd>,
-    /// Made readable for producers.
-    pub space: Option<EventFd>,
-}
+/// Bytes of a cell before its body.
+const HEADER: usize = 8;
 
 /// One ring in one segment.
 #[derive(Clone)]
 pub(crate) struct Ring {
+    words: Section<DATA_AT>,
+    cells: Window,
     memory: Arc<Memory>,
     layout: MpscLayout,
     count: u64,
@@ -46,6 +41,8 @@ impl Ring {
     pub(crate) fn new(segment: &Segment<MpscLayout>) -> Self {
         let layout = *segment.layout();
         Self {
+            words: Section::new(segment.memory(), 0),
+            cells: Window::new(segment.memory(), CELLS_AT, layout.cells() as usize * layout.cell_bytes()),
             memory: segment.memory(),
             layout,
             count: layout.cells().into(),
@@ -59,18 +56,13 @@ impl Ring {
     pub(crate) fn begin_at(&self, start: Position) {
         use crate::cells::Stage;
         self.tail().store(Tail::at(start).word(), Ordering::Relaxed);
-        for at in [SEEN_AT, HEAD_AT, RELEASED_AT] {
-            self.word(at).store(start.get(), Ordering::Relaxed);
+        for word in [self.seen(), self.head(), self.released()] {
+            word.store(start.get(), Ordering::Relaxed);
         }
         for ahead in 0..self.count {
             let position = start.plus(ahead);
             self.cell_word(position).store(Stage::free(self.lap(position)).word(0, 0), Ordering::Relaxed);
         }
-    }
-
-    #[inline]
-    pub(super) fn region(&self) -> &Region {
-        self.memory.region()
     }
 
     pub(super) fn share(&self) -> Arc<Memory> {
@@ -87,62 +79,65 @@ impl Ring {
         self.count
     }
 
-    #[inline]
-    fn word(&self, at: usize) -> PeerWord<'_> {
-        PeerWord::at(self.region(), at)
+    #[inline(always)]
+    fn word<const AT: usize>(&self) -> PeerWord<'_> {
+        PeerWord::of(self.words.word::<AT>())
     }
 
     /// The next position to claim, and whether the ring is closed. Written by producers; either side closes.
     #[inline]
     pub(super) fn tail(&self) -> PeerWord<'_> {
-        self.word(TAIL_AT)
+        self.word::<{ TAIL_AT }>()
     }
 
     /// A head that some producer saw: may lag, never leads. Written by producers.
     #[inline]
     pub(super) fn seen(&self) -> PeerWord<'_> {
-        self.word(SEEN_AT)
+        self.word::<{ SEEN_AT }>()
     }
 
     /// How often a claim was refused because the ring was full. Written by producers.
     #[inline]
     pub(super) fn full_count(&self) -> PeerWord<'_> {
-        self.word(FULL_AT)
+        self.word::<{ FULL_AT }>()
     }
 
     /// The lowest position that is not given back. Written by the consumer for each frame.
     #[inline]
     pub(super) fn head(&self) -> PeerWord<'_> {
-        self.word(HEAD_AT)
+        self.word::<{ HEAD_AT }>()
     }
 
     /// Frames that their producers took back. Written by the consumer.
     #[inline]
     pub(super) fn aborted_count(&self) -> PeerWord<'_> {
-        self.word(ABORTED_AT)
+        self.word::<{ ABORTED_AT }>()
     }
 
     /// How often the consumer found nothing. Written by the consumer.
     #[inline]
     pub(super) fn empty_count(&self) -> PeerWord<'_> {
-        self.word(EMPTY_AT)
+        self.word::<{ EMPTY_AT }>()
     }
 
     /// The head as of now and then: what producers that wait for room poll. Written by the consumer.
     #[inline]
     pub(super) fn released(&self) -> PeerWord<'_> {
-        self.word(RELEASED_AT)
+        self.word::<{ RELEASED_AT }>()
     }
 
     /// For the lanes of a queue, see [`crate::ready`]. Written by the consumer.
     #[inline]
     pub(super) fn watch(&self) -> PeerWord<'_> {
-        self.word(WATCH_AT)
+        self.word::<{ WATCH_AT }>()
     }
 
     /// Takes an end of the ring for this process, once for ever.
     pub(super) fn take_role(&self, role: Role) -> Result<(), Error> {
-        let word = self.word(ROLES_AT + role as usize * 8);
+        let word = match role {
+            Role::Producers => self.word::<{ ROLES_AT }>(),
+            Role::Consumer => self.word::<{ ROLES_AT + 8 }>(),
+        };
         let ours = u64::from(std::process::id());
         // ORDERING: Relaxed: who is first is decided by the exchange, and nothing is published by it.
         word.compare_exchange(0, ours, Ordering::Relaxed, Ordering::Relaxed)
@@ -164,14 +159,43 @@ impl Ring {
         position.get() >> self.lap_shift
     }
 
-    #[inline]
-    pub(super) fn cell_at(&self, position: Position) -> usize {
-        CELLS_AT + (((position.get() & (self.count - 1)) as usize) << self.cell_shift)
+    /// Where a position's cell begins in [`cells`](Self::cells), which takes it modulo its length.
+    #[inline(always)]
+    fn cell_at(&self, position: Position) -> usize {
+        (position.get() << self.cell_shift) as usize
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn cell_word(&self, position: Position) -> PeerWord<'_> {
-        self.word(self.cell_at(position))
+        PeerWord::of(self.cells.word(self.cell_at(position)))
+    }
+
+    /// A word of a cell's body.
+    pub(super) fn body_word(&self, position: Position, i: usize) -> PeerWord<'_> {
+        PeerWord::of(self.cells.word(self.cell_at(position) + HEADER + i * 8))
+    }
+
+    /// Writes a part of a payload that stands in its cell. The range was checked against the cell's room.
+    #[inline(always)]
+    pub(super) fn write_body(&self, position: Position, at: usize, bytes: &[u8]) {
+        debug_assert!(at + bytes.len() <= self.layout.inline_limit(), "checked by the claim");
+        self.cells.copy_in(self.cell_at(position) + HEADER + at, bytes);
+    }
+
+    /// The cells, and where in them a position's body begins.
+    #[inline(always)]
+    pub(super) fn body(&self, position: Position) -> (&Window, usize) {
+        (&self.cells, self.cell_at(position) + HEADER)
+    }
+
+    /// Asks for a cell's first lines ahead of their being written, as many as a payload of `len` bytes takes.
+    #[inline(always)]
+    pub(super) fn fetch(&self, position: Position, len: usize) {
+        let at = self.cell_at(position);
+        self.cells.prefetch_for_write(at);
+        if len > LINE - HEADER {
+            self.cells.prefetch_for_write(at + LINE);
+        }
     }
 
     /// Nothing can be claimed from now on.

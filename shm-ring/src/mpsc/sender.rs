@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Events;
 use super::claim::{Batch, Claim};
 use super::layout::MpscLayout;
-use super::position::Position;
+use super::position::{Kind, Position};
 use super::producing::Producing;
-use super::ring::{Events, Ring, Role};
+use super::ring::{Ring, Role};
 use crate::error::{ClaimError, Error};
 use crate::segment::Segment;
 use crate::signal::Signal;
@@ -64,8 +65,18 @@ impl Sending {
     fn try_claim(&self, len: usize) -> Result<Claim<'_>, ClaimError> {
         let block =
             if len <= self.producing.layout().inline_limit() { None } else { Some(self.producing.claim_block(len)?) };
-        let position = self.producing.claim_cells(1)?;
+        let position = self.producing.claim_cells(1, len)?;
         Ok(Claim::new(self, position, len, block))
+    }
+
+    /// As a claim that is filled and committed at once, without its guard.
+    #[inline]
+    fn try_send_inline(&self, payload: &[u8]) -> Result<(), ClaimError> {
+        let position = self.producing.claim_cells(1, payload.len())?;
+        self.producing.ring.write_body(position, 0, payload);
+        self.producing.publish(position, Kind::Inline, payload.len() as u16);
+        self.frame_is_there();
+        Ok(())
     }
 
     fn try_batch(&self, frames: u64) -> Result<Batch<'_>, ClaimError> {
@@ -74,7 +85,7 @@ impl Sending {
             let cell = self.producing.layout().cell_bytes();
             return Err(ClaimError::TooLarge { len: frames as usize * cell, limit: cells as usize * cell });
         }
-        let first = if frames == 0 { Position::new(0) } else { self.producing.claim_cells(frames)? };
+        let first = if frames == 0 { Position::new(0) } else { self.producing.claim_cells(frames, 0)? };
         Ok(Batch::new(self, first, frames))
     }
 
@@ -225,7 +236,13 @@ impl Sender {
     /// As [`try_claim`](Self::try_claim).
     #[inline]
     pub fn try_send(&self, payload: &[u8]) -> Result<(), ClaimError> {
-        self.try_claim(payload.len()).map(|claim| Self::fill(claim, payload))
+        if payload.len() <= self.shared.producing.layout().inline_limit() {
+            return self.shared.try_send_inline(payload);
+        }
+        let mut claim = self.try_claim(payload.len())?;
+        claim.write(payload);
+        claim.commit();
+        Ok(())
     }
 
     /// Sends a copy of `payload`, waiting for room. Blocks the thread.
@@ -234,7 +251,7 @@ impl Sender {
     /// As [`claim`](Self::claim).
     #[inline]
     pub fn send(&self, payload: &[u8]) -> Result<(), ClaimError> {
-        self.claim(payload.len()).map(|claim| Self::fill(claim, payload))
+        self.send_until(payload, None)
     }
 
     /// Sends a copy of `payload`, waiting for room up to a deadline.
@@ -242,13 +259,15 @@ impl Sender {
     /// # Errors
     /// As [`claim_deadline`](Self::claim_deadline).
     pub fn send_deadline(&self, payload: &[u8], deadline: Instant) -> Result<(), ClaimError> {
-        self.claim_deadline(payload.len(), deadline).map(|claim| Self::fill(claim, payload))
+        self.send_until(payload, Some(crate::clock::ns_of(deadline)))
     }
 
     #[inline]
-    fn fill(mut claim: Claim<'_>, payload: &[u8]) {
-        claim.write(payload);
-        claim.commit();
+    fn send_until(&self, payload: &[u8], until_ns: Option<u64>) -> Result<(), ClaimError> {
+        match self.try_send(payload) {
+            Ok(()) => Ok(()),
+            Err(refused) => self.shared.wait(&self.spin, until_ns, refused, || self.try_send(payload)),
+        }
     }
 
     /// Ends the ring: every later claim, from any handle, is [`ClaimError::Closed`], and so are those that wait. Frames

@@ -4,19 +4,20 @@ use super::position::{Cell, Kind, Position, Tail};
 use super::ring::Ring;
 use crate::arena::{ArenaReader, BlockRef};
 use crate::error::{Error, RecvError};
-use crate::raw::Region;
 use crate::signal::Signal;
 use crate::sync::Ordering;
+
+/// Most pauses in a row, of some 25 ns each.
+const LONGEST_BREATH: u32 = 64;
 
 /// A committed frame that was found and checked; it stays where it is until it is given back.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
     pub(super) position: Position,
-    /// Offset of the payload in the segment.
-    pub(super) at: usize,
-    /// Bytes of the payload.
+    /// Bytes of the payload: checked against the cell, or the block.
     pub(super) len: usize,
-    block: Option<BlockRef>,
+    /// Where the payload stands, if not in the cell.
+    pub(super) block: Option<BlockRef>,
 }
 
 /// The consuming end of one ring.
@@ -29,6 +30,8 @@ pub(super) struct Taking {
     head: Position,
     /// The head as producers that wait were told last.
     released: Position,
+    /// The head when there was nothing last.
+    rested: Position,
     /// How much is given back before producers that wait are told.
     share: i64,
     /// One bit a cell: given back, but behind a frame that is not.
@@ -50,6 +53,7 @@ impl Taking {
             space,
             head,
             released: head,
+            rested: head,
             share: (ring.count() / 4).max(1) as i64,
             past_head: vec![0; ring.count().div_ceil(64) as usize].into(),
             passed: 0,
@@ -64,8 +68,8 @@ impl Taking {
         &self.ring
     }
 
-    pub(super) fn region(&self) -> &Region {
-        self.ring.region()
+    pub(super) fn blocks(&self) -> &ArenaReader {
+        &self.blocks
     }
 
     pub(super) fn space(&self) -> &Signal {
@@ -130,6 +134,15 @@ impl Taking {
         Ok(None)
     }
 
+    /// How many pauses a consumer that found nothing makes before it looks again: about as long as the run of frames
+    /// before took. In a stream the producers get ahead meanwhile, and the lines of many frames travel together instead
+    /// of one by one; after a single frame there is no pause.
+    pub(super) fn breath(&mut self) -> u32 {
+        let run = self.head.since(self.rested);
+        self.rested = self.head;
+        u32::try_from(run / 2).unwrap_or(0).min(LONGEST_BREATH)
+    }
+
     /// Whether the ring is closed and every frame that was committed has been given back. Exact after a `search` that
     /// found nothing.
     pub(super) fn is_finished(&self) -> bool {
@@ -177,17 +190,16 @@ impl Taking {
         if len > self.ring.layout().inline_limit() {
             return Err(RecvError::Corrupt { what: "length", found: len as u64, at: position.get() });
         }
-        Ok(Found { position, at: self.ring.cell_at(position) + 8, len, block: None })
+        Ok(Found { position, len, block: None })
     }
 
     #[cold]
     fn found_block(&self, position: Position, _: u16) -> Result<Found, RecvError> {
-        let mut body = [0; 2];
-        self.ring.region().load_words(self.ring.cell_at(position) + 8, &mut body);
-        let block = BlockRef::from_word(body[0]);
-        let len = usize::try_from(body[1]).unwrap_or(usize::MAX);
-        match self.blocks.place(block, len) {
-            Ok(at) => Ok(Found { position, at, len, block: Some(block) }),
+        let body = |i| self.ring.body_word(position, i).load(Ordering::Relaxed);
+        let block = body(0).decode(BlockRef::from_word);
+        let len = body(1).decode(|len| usize::try_from(len).unwrap_or(usize::MAX));
+        match self.blocks.check(block, len) {
+            Ok(_) => Ok(Found { position, len, block: Some(block) }),
             Err(Error::Corrupt { what, found, .. }) => Err(RecvError::Corrupt { what, found, at: position.get() }),
             Err(_) => Err(self.corrupt(position)),
         }
@@ -273,14 +285,25 @@ impl Taking {
         self.ring.head().store(self.head.get(), Ordering::Release);
     }
 
-    /// Tells producers that wait for room how far everything is given back. One store and a load; a system call if
-    /// one sleeps.
+    /// Tells producers that wait for room how far everything is given back; of those that sleep, one. A store and a
+    /// load; a system call if one sleeps.
     #[inline]
     pub(super) fn tell_producers(&mut self) {
+        self.publish_released();
+        self.space.notify_one();
+    }
+
+    /// As [`tell_producers`](Self::tell_producers), all that sleep: the consumer may not come again for long.
+    pub(super) fn tell_all_producers(&mut self) {
+        self.publish_released();
+        self.space.notify();
+    }
+
+    #[inline]
+    fn publish_released(&mut self) {
         if self.released != self.head {
             self.released = self.head;
             self.ring.released().store(self.head.get(), Ordering::Relaxed);
         }
-        self.space.notify();
     }
 }
