@@ -89,7 +89,7 @@ struct ConsumerGone(Weak<Sending>);
 impl Watched for ConsumerGone {
     fn on_event(&self, _event: Event) -> Next {
         if let Some(sending) = self.0.upgrade() {
-            sending.end();
+            sending.consumer_died();
         }
         Next::Stop
     }

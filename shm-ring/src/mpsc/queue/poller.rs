@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::ring::{DIED, Role};
 use super::super::taking::{Found, Taking};
 use super::lanes::{Hub, Lane};
 use crate::ready::{Bell, Park};
@@ -108,7 +109,7 @@ impl Poller {
         // Asked before the look: what was committed before the end is then seen.
         let leaving = hot.lane.has_ended();
         if leaving {
-            hot.taking.end();
+            hot.taking.ring().finish(Role::Producers, DIED);
         }
         let rang = std::mem::take(&mut hot.rang);
         let thorough = leaving || self.closing || rang || hot.misses.is_multiple_of(THOROUGH);
@@ -219,8 +220,7 @@ impl Poller {
             self.hot.push(Hot { lane, taking, misses: 0, rang: true });
         }
         for hot in &mut self.hot {
-            hot.taking.ring().close();
-            hot.taking.space().wake_all();
+            hot.taking.close();
         }
     }
 
