@@ -47,6 +47,8 @@ mod signal;
 pub mod slot;
 pub mod spsc;
 mod sync;
+#[cfg(not(loom))]
+pub mod typed;
 pub mod wait;
 
 pub use error::{ClaimError, Error, RecvError};
@@ -55,6 +57,6 @@ pub use event::EventFd;
 pub use fallback::Feature;
 pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
-pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, Segment};
+pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, NOTE_BYTES, Segment};
 #[cfg(not(loom))]
 pub use segment::{Origin, Place, SegmentOptions};
