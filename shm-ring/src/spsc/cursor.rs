@@ -36,6 +36,12 @@ impl Position {
         Self(self.0.wrapping_add(bytes as u64))
     }
 
+    /// Of two positions that are less than half the counter apart.
+    #[inline]
+    pub(super) fn is_ahead_of(self, other: Self) -> bool {
+        self.0.wrapping_sub(other.0) as i64 > 0
+    }
+
     /// Bytes from `earlier` to here. Right over the turn of the counter as well.
     #[inline(always)]
     pub(super) fn since(self, earlier: Self) -> u64 {
@@ -105,6 +111,11 @@ impl Geometry {
     /// Most bytes that frames ever take.
     pub(super) fn most_used(self) -> usize {
         (self.capacity() - RESERVE) as usize
+    }
+
+    /// How far the position that the consumer tells can be behind the tail.
+    pub(super) fn most_behind(self) -> u64 {
+        self.capacity() - RESERVE + self.release_from()
     }
 
     /// From how many unreleased bytes on the consumer tells the producer: a quarter of the ring.

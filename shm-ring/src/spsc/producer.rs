@@ -88,11 +88,11 @@ impl Core {
         let (geometry, tail) = (self.ring.geometry, self.tail);
         let limit = seen.decode(|word| {
             let head = Position::from_word(word);
-            let is_possible = head.to_word() == word && tail.since(head) <= geometry.most_used() as u64;
+            let is_possible = head.to_word() == word && tail.since(head) <= geometry.most_behind();
             is_possible.then(|| geometry.limit(head)).ok_or(ClaimError::Corrupt { what, found: word })
         })?;
         // The released position lags behind the head, from which a further limit may be known.
-        if limit.since(tail) > self.limit.since(tail) {
+        if limit.is_ahead_of(self.limit) {
             self.limit = limit;
         }
         Ok(())
