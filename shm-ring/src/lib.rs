@@ -9,6 +9,7 @@
 //! - [`arena`]: blocks for what is too large for a cell or a slot;
 //! - [`ready`]: the doorbell of a consumer with many lanes; [`wait`]: how long to poll before sleeping;
 //! - [`lane`]: all of these laid out in one segment for one client and one server;
+//! - `typed`: messages of Rust types over any of the rings;
 //! - [`rendezvous`]: how two processes meet and learn of each other's end.
 //!
 //! It knows bytes, not services.

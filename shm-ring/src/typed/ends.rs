@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::SendError;
 use crate::error::{ClaimError, RecvError};
-use crate::spsc;
+use crate::{mpsc, spsc};
 
 /// An end that claims frames: a producer.
 pub trait ClaimFrames {
@@ -202,3 +202,4 @@ macro_rules! ends_of {
 }
 
 ends_of!(spsc::Producer, Claim, spsc::Consumer, Frame in spsc);
+ends_of!(mpsc::Sender, Claim, mpsc::Receiver, Frame in mpsc);

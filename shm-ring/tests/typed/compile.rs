@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-/// The compiler whose own words are in `ui-typed/*.stderr`.
+/// The compiler whose own words are in `typed/ui/*.stderr`.
 const COMPILER: &str = "rustc 1.95.";
 
 #[test]
@@ -14,5 +14,5 @@ fn types_that_are_no_messages_do_not_compile() {
         eprintln!("SKIPPED: the expected text is that of {COMPILER}x, this is {version}");
         return;
     }
-    trybuild::TestCases::new().compile_fail("tests/ui-typed/*.rs");
+    trybuild::TestCases::new().compile_fail("tests/typed/ui/*.rs");
 }
