@@ -48,10 +48,16 @@ mod real {
             let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
         }
 
-        /// Makes it unreadable until the next signal. One system call, never blocks. To be followed by a look.
-        pub fn drain(&self) {
+        /// Makes it unreadable until the next signal, and says whether it was readable. One system call, never blocks.
+        /// To be followed by a look.
+        pub fn drain(&self) -> bool {
             // EAGAIN: nobody signalled since.
-            let _ = rustix::io::read(&*self.0, &mut [0_u8; 8]);
+            rustix::io::read(&*self.0, &mut [0_u8; 8]).is_ok()
+        }
+
+        /// The descriptor, for whoever watches it.
+        pub(crate) fn descriptor(&self) -> Arc<OwnedFd> {
+            Arc::clone(&self.0)
         }
     }
 
@@ -84,9 +90,9 @@ mod modelled {
             self.0.1.notify_all();
         }
 
-        /// Makes it unreadable.
-        pub fn drain(&self) {
-            *self.0.0.lock().expect("models do not panic under the lock") = false;
+        /// Makes it unreadable, and says whether it was readable.
+        pub fn drain(&self) -> bool {
+            std::mem::take(&mut *self.0.0.lock().expect("models do not panic under the lock"))
         }
 
         /// Blocks until it is readable: the reactor's poll.

@@ -43,6 +43,7 @@ mod segment;
 mod signal;
 pub mod slot;
 mod sync;
+mod tasks;
 pub mod wait;
 
 pub use error::{ClaimError, Error, RecvError};
@@ -52,3 +53,5 @@ pub use fallback::Feature;
 pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
 pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, Segment};
+#[cfg(not(loom))]
+pub use tasks::Reactor;

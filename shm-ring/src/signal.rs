@@ -16,6 +16,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use crate::barrier::Fencing;
 use crate::event::EventFd;
@@ -24,6 +25,7 @@ use crate::peer::PeerWord;
 use crate::raw::{LINE, LINE_PAIR};
 use crate::segment::Memory;
 use crate::sync::Ordering;
+use crate::tasks::{CannotWait, Place, Sleeper, Tasks};
 use crate::wait::SpinBudget;
 
 /// Bytes of a signal's section.
@@ -47,19 +49,19 @@ pub(crate) struct Signal {
     memory: Arc<Memory>,
     offset: usize,
     fencing: Fencing,
-    event: Option<EventFd>,
+    tasks: Option<Arc<Tasks>>,
 }
 
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signal").field("offset", &self.offset).field("event", &self.event).finish_non_exhaustive()
+        f.debug_struct("Signal").field("offset", &self.offset).field("tasks", &self.tasks).finish_non_exhaustive()
     }
 }
 
 impl Signal {
     /// The signal at `offset`, a multiple of 128. Without `event` only threads can wait.
     pub(crate) fn new(memory: Arc<Memory>, offset: usize, fencing: Fencing, event: Option<EventFd>) -> Self {
-        Self { memory, offset, fencing, event }
+        Self { memory, offset, fencing, tasks: event.map(Tasks::new) }
     }
 
     #[inline]
@@ -69,7 +71,7 @@ impl Signal {
 
     /// The descriptor that is signalled for event loops and tasks.
     pub(crate) fn event(&self) -> Option<&EventFd> {
-        self.event.as_ref()
+        self.tasks.as_ref().map(|tasks| tasks.event())
     }
 
     /// How often this side was woken, and how often only the safety time-out found what was there.
@@ -100,7 +102,7 @@ impl Signal {
             self.memory.region().futex_wake(self.offset + BELL_AT, i32::MAX as u32);
         }
         if want & EVENT != 0
-            && let Some(event) = &self.event
+            && let Some(event) = self.event()
         {
             event.signal();
         }
@@ -127,10 +129,24 @@ impl Signal {
         self.fencing.sleeper();
     }
 
-    /// This side, for an event loop or a task: from now on a publication makes the eventfd readable, once. The caller
-    /// must look once more before it relies on that.
-    pub(crate) fn arm_event(&self) {
-        self.arm(EVENT);
+    /// The tasks of this process that wait at this side; `None` without an eventfd.
+    pub(crate) fn tasks(&self) -> Option<&Arc<Tasks>> {
+        self.tasks.as_ref()
+    }
+
+    /// This side, for a task: ready when `look` gives something; else the task is woken when it is to poll again. See
+    /// [`Tasks::poll`].
+    pub(crate) fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        place: &mut Place,
+        need: usize,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Poll<Result<T, CannotWait>> {
+        match &self.tasks {
+            Some(tasks) => tasks.poll(self, cx, place, need, look),
+            None => Poll::Ready(look().ok_or(CannotWait("event descriptor"))),
+        }
     }
 
     /// This side: waits until `look` gives something or `until_ns` passes. Polls within the budget, then sleeps.
@@ -173,6 +189,16 @@ impl Signal {
                 interval_ns = (interval_ns * 2).min(SAFETY_LAST_NS);
             }
         }
+    }
+}
+
+impl Sleeper for Signal {
+    fn arm_event(&self) {
+        self.arm(EVENT);
+    }
+
+    fn count_rescue(&self) {
+        self.word(RESCUES_AT).fetch_add(1, Ordering::Relaxed);
     }
 }
 
