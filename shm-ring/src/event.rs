@@ -68,6 +68,27 @@ mod real {
     }
 }
 
+/// The eventfds of a ring whose ends wait in tasks or event loops. By default none: then only threads can wait.
+///
+/// Both processes give duplicates of the same two: each end makes the other's readable.
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    /// Readable when a consumer that waits is to look for a frame.
+    pub data: Option<EventFd>,
+    /// Readable when a producer that waits is to look for room.
+    pub space: Option<EventFd>,
+}
+
+impl Events {
+    /// Both, new: any end may wait in any way.
+    ///
+    /// # Errors
+    /// As [`EventFd::new`].
+    pub fn new() -> Result<Self, crate::error::Error> {
+        Ok(Self { data: Some(EventFd::new()?), space: Some(EventFd::new()?) })
+    }
+}
+
 #[cfg(loom)]
 mod modelled {
     use loom::sync::{Arc, Condvar, Mutex};

@@ -47,11 +47,11 @@ mod tasks;
 pub mod wait;
 
 pub use error::{ClaimError, Error, RecvError};
-pub use event::EventFd;
+pub use event::{EventFd, Events};
 #[cfg(not(loom))]
 pub use fallback::Feature;
 pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
 pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, Segment};
 #[cfg(not(loom))]
-pub use tasks::Reactor;
+pub use tasks::{Pollable, Reactor};

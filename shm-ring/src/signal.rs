@@ -15,10 +15,13 @@
 //! not per frame. There is no count of sleepers that a kill could leave too high: the bits are set anew for each sleep.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::barrier::Fencing;
+#[cfg(not(loom))]
+use crate::error::Error;
 use crate::event::EventFd;
 use crate::futex::Woken;
 use crate::peer::PeerWord;
@@ -26,6 +29,8 @@ use crate::raw::{LINE, LINE_PAIR};
 use crate::segment::Memory;
 use crate::sync::Ordering;
 use crate::tasks::{CannotWait, Place, Sleeper, Tasks};
+#[cfg(not(loom))]
+use crate::tasks::{Pollable, Reactor};
 use crate::wait::SpinBudget;
 
 /// Bytes of a signal's section.
@@ -129,13 +134,12 @@ impl Signal {
         self.fencing.sleeper();
     }
 
-    /// The tasks of this process that wait at this side; `None` without an eventfd.
-    pub(crate) fn tasks(&self) -> Option<&Arc<Tasks>> {
-        self.tasks.as_ref()
+    pub(crate) fn tasks(&self) -> Result<&Arc<Tasks>, CannotWait> {
+        self.tasks.as_ref().ok_or(CannotWait("eventfd"))
     }
 
-    /// This side, for a task: ready when `look` gives something; else the task is woken when it is to poll again. See
-    /// [`Tasks::poll`].
+    /// This side, for a task: ready when `look` gives something; else the task is woken when it is to poll again. `need`
+    /// says how much it waits for, see [`Tasks::poll`].
     pub(crate) fn poll<T>(
         &self,
         cx: &Context<'_>,
@@ -143,10 +147,40 @@ impl Signal {
         need: usize,
         mut look: impl FnMut() -> Option<T>,
     ) -> Poll<Result<T, CannotWait>> {
-        match &self.tasks {
-            Some(tasks) => tasks.poll(self, cx, place, need, look),
-            None => Poll::Ready(look().ok_or(CannotWait("event descriptor"))),
+        match self.tasks() {
+            Ok(tasks) => tasks.poll(self, cx, place, need, look),
+            Err(cannot) => Poll::Ready(look().ok_or(cannot)),
         }
+    }
+
+    /// As [`wait`](Self::wait), for a task. Dropped, it leaves nothing behind.
+    pub(crate) async fn wait_async<T>(
+        &self,
+        need: usize,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Result<T, CannotWait> {
+        let mut place = Place::default();
+        poll_fn(|cx| self.poll(cx, &mut place, need, &mut look)).await
+    }
+
+    /// The reactor's part in a model.
+    #[cfg(loom)]
+    pub(crate) fn turn(&self) {
+        if let Ok(tasks) = self.tasks() {
+            tasks.turn();
+        }
+    }
+
+    /// This side, for an event loop.
+    #[cfg(not(loom))]
+    pub(crate) fn pollable(&self) -> Result<Pollable, Error> {
+        Pollable::new(self.tasks()?, self.clone())
+    }
+
+    /// Who waits for the eventfd when tasks do.
+    #[cfg(not(loom))]
+    pub(crate) fn set_reactor(&self, reactor: Reactor) -> Result<(), Error> {
+        self.tasks()?.set_reactor(reactor)
     }
 
     /// This side: waits until `look` gives something or `until_ns` passes. Polls within the budget, then sleeps.

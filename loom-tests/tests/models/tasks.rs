@@ -5,16 +5,42 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use loom::thread;
 use shm_ring::model::Credits;
 
 use crate::explore::explore;
 
-/// An executor and its reactor on one thread, as a runtime of one thread is.
+/// A future that is not dropped when a model fails: its drop would use the model that has ended.
+struct Kept(Option<Pin<Box<dyn Future<Output = ()>>>>);
+
+impl Kept {
+    fn taking(credits: &Credits, wanted: u64) -> Self {
+        let credits = credits.clone();
+        Self(Some(Box::pin(async move { credits.take(wanted).await })))
+    }
+}
+
+impl Future for Kept {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().expect("held until the drop").as_mut().poll(cx)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::mem::forget(self.0.take());
+        }
+    }
+}
+
+/// A task of an executor that has its reactor on the same thread, as a runtime of one thread has.
 struct Task {
-    future: Pin<Box<dyn Future<Output = ()>>>,
+    future: Kept,
     woken: Arc<Woken>,
     done: bool,
 }
@@ -30,16 +56,14 @@ impl Wake for Woken {
 
 impl Task {
     fn taking(credits: &Credits, wanted: u64) -> Self {
-        let credits = credits.clone();
-        let future = Box::pin(async move { credits.take(wanted).await });
-        Self { future, woken: Arc::new(Woken(AtomicBool::new(true))), done: false }
+        Self { future: Kept::taking(credits, wanted), woken: Arc::new(Woken(AtomicBool::new(true))), done: false }
     }
 
     /// Polls it if it was woken.
     fn run(&mut self) {
         if self.woken.0.swap(false, Ordering::Relaxed) && !self.done {
             let waker = Waker::from(Arc::clone(&self.woken));
-            self.done = self.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+            self.done = Pin::new(&mut self.future).poll(&mut Context::from_waker(&waker)).is_ready();
         }
     }
 
@@ -84,7 +108,7 @@ fn a_reactor_on_another_thread_finds_the_waker() {
                 reacts.react();
             }
         });
-        loom::future::block_on(credits.take(1));
+        loom::future::block_on(Kept::taking(&credits, 1));
         credits.end();
         giver.join().unwrap();
         reactor.join().unwrap();

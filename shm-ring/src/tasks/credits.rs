@@ -2,9 +2,7 @@
 //!
 //! For tests and models of waiting by itself; a ring gives and takes frames in the same way.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 use crate::barrier::Fencing;
 use crate::error::Error;
@@ -14,7 +12,6 @@ use crate::raw::LINE_PAIR;
 use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
 use crate::signal::{SIGNAL_BYTES, Signal};
 use crate::sync::Ordering;
-use crate::tasks::{CannotWait, Place};
 
 const SIGNAL_AT: usize = HEADER_BYTES;
 const COUNT_AT: usize = SIGNAL_AT + SIGNAL_BYTES;
@@ -88,18 +85,8 @@ impl Credits {
     /// # Panics
     /// If this process can have no reactor.
     pub async fn take(&self, wanted: u64) {
-        let mut place = Place::default();
-        let taken = poll_fn(|cx| self.poll_take(cx, &mut place, wanted)).await;
+        let taken = self.signal.wait_async(wanted as usize, || self.try_take(wanted)).await;
         taken.expect("a reactor can be had");
-    }
-
-    fn poll_take(
-        &self,
-        cx: &mut std::task::Context<'_>,
-        place: &mut Place,
-        wanted: u64,
-    ) -> Poll<Result<(), CannotWait>> {
-        self.signal.poll(cx, place, wanted as usize, || self.try_take(wanted))
     }
 
     /// The reactor's part: blocks until there is an event, and calls a task.
@@ -108,9 +95,8 @@ impl Credits {
     /// Never: there is an eventfd.
     #[cfg(loom)]
     pub fn react(&self) {
-        let tasks = self.signal.tasks().expect("made with an eventfd");
-        tasks.event().wait();
-        tasks.turn();
+        self.signal.event().expect("made with an eventfd").wait();
+        self.signal.turn();
     }
 
     /// Ends the reactor's thread.

@@ -20,6 +20,8 @@ mod async_io;
 pub(crate) mod credits;
 mod line;
 #[cfg(not(loom))]
+mod pollable;
+#[cfg(not(loom))]
 mod reactor;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -30,14 +32,17 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::error::{ClaimError, Error, RecvError};
 use crate::event::EventFd;
 use crate::sync::{Mutex, MutexGuard};
 
 use self::line::{Line, Ticket};
 #[cfg(not(loom))]
+pub use self::pollable::Pollable;
+#[cfg(not(loom))]
 pub use self::reactor::Reactor;
 #[cfg(not(loom))]
-use self::reactor::Registration;
+use self::reactor::{Registration, SafetyInterval};
 
 /// How one side of a ring is told apart from one that is awake.
 pub(crate) trait Sleeper {
@@ -52,12 +57,27 @@ pub(crate) trait Sleeper {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CannotWait(pub(crate) &'static str);
 
+impl From<CannotWait> for ClaimError {
+    fn from(CannotWait(missing): CannotWait) -> Self {
+        Self::CannotWait { missing }
+    }
+}
+
+impl From<CannotWait> for RecvError {
+    fn from(CannotWait(missing): CannotWait) -> Self {
+        Self::CannotWait { missing }
+    }
+}
+
+impl From<CannotWait> for Error {
+    fn from(CannotWait(missing): CannotWait) -> Self {
+        Self::CannotWait { missing }
+    }
+}
+
 /// The tasks of this process that wait at one side of one ring.
 pub(crate) struct Tasks {
     event: EventFd,
-    /// How long a task waits for its first safety look.
-    #[cfg(not(loom))]
-    safety_first_ns: u64,
     state: Mutex<State>,
 }
 
@@ -72,6 +92,8 @@ struct State {
     reactor: Reactor,
     #[cfg(not(loom))]
     registration: Option<Registration>,
+    #[cfg(not(loom))]
+    safety: SafetyInterval,
 }
 
 impl State {
@@ -113,12 +135,7 @@ impl Drop for Place {
 impl Tasks {
     /// For the side that `event` is signalled for. Nothing is registered anywhere until somebody waits.
     pub(crate) fn new(event: EventFd) -> Arc<Self> {
-        Arc::new(Self {
-            event,
-            #[cfg(not(loom))]
-            safety_first_ns: reactor::SAFETY_FIRST_NS,
-            state: Mutex::default(),
-        })
+        Arc::new(Self { event, state: Mutex::default() })
     }
 
     pub(crate) fn event(&self) -> &EventFd {
@@ -214,17 +231,14 @@ impl Tasks {
         }
     }
 
-    /// The reactor, when the eventfd is readable: empties it and calls whoever has waited longest. False if it is no
-    /// longer the reactor's to empty.
-    pub(crate) fn turn(&self) -> bool {
-        let mut state = self.state();
-        #[cfg(not(loom))]
-        if state.registration.is_none() {
-            // An event loop has taken over; what is in the eventfd is for it.
-            return false;
-        }
+    /// The reactor, when the eventfd is readable: empties it and calls whoever has waited longest.
+    pub(crate) fn turn(&self) {
+        self.turn_locked(self.state());
+    }
+
+    fn turn_locked(&self, mut state: MutexGuard<'_, State>) {
         if !self.event.drain() {
-            return true; // another reactor, just replaced, was faster
+            return; // another reactor, just replaced, was faster
         }
         state.turns += 1;
         let first = state.line.call_first();
@@ -232,6 +246,5 @@ impl Tasks {
         if let Some((_, waker)) = first {
             waker.wake();
         }
-        true
     }
 }

@@ -17,8 +17,18 @@ use crate::error::Error;
 use crate::event::EventFd;
 use crate::rendezvous::{Event, Next, Watch, Watched, watch};
 
-/// First interval of the safety look; it doubles up to [`SAFETY_LAST_NS`] while nothing happens.
-pub(super) const SAFETY_FIRST_NS: u64 = 100_000_000;
+/// How long until the first safety look; it doubles up to [`SAFETY_LAST_NS`] while nothing happens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SafetyInterval {
+    pub(super) first_ns: u64,
+}
+
+impl Default for SafetyInterval {
+    fn default() -> Self {
+        Self { first_ns: 100_000_000 }
+    }
+}
+
 const SAFETY_LAST_NS: u64 = 1_000_000_000;
 
 /// Whose thread learns from the kernel that tasks at an end of a ring are to look again.
@@ -32,6 +42,8 @@ pub struct Reactor(Kind);
 enum Kind {
     #[default]
     Watcher,
+    /// An event loop of the caller's; see [`Pollable`](super::Pollable).
+    Loop,
     #[cfg(any(feature = "tokio", feature = "async-io"))]
     Runtime(Arc<dyn Enter>),
 }
@@ -40,6 +52,7 @@ impl fmt::Debug for Reactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Kind::Watcher => "Reactor::watcher",
+            Kind::Loop => "Reactor of an event loop",
             #[cfg(any(feature = "tokio", feature = "async-io"))]
             Kind::Runtime(_) => "Reactor of a runtime",
         })
@@ -59,7 +72,7 @@ impl Reactor {
 
     fn source(&self, event: &EventFd) -> Result<Option<Arc<dyn Source>>, Error> {
         match &self.0 {
-            Kind::Watcher => {
+            Kind::Watcher | Kind::Loop => {
                 let _ = event;
                 Ok(None)
             }
@@ -93,19 +106,20 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    fn start(tasks: &Arc<Tasks>, reactor: &Reactor) -> Result<Self, Error> {
+    fn start(tasks: &Arc<Tasks>, reactor: &Reactor, safety: SafetyInterval) -> Result<Self, Error> {
         let source = reactor.source(&tasks.event)?;
-        let first = kernel_ns().saturating_add(tasks.safety_first_ns);
+        let first = kernel_ns().saturating_add(safety.first_ns);
         let news = Arc::new(News(Arc::downgrade(tasks)));
-        let watch = watch(tasks.event.descriptor(), source.is_none(), Some(first), news)?;
-        Ok(Self { watch, source, timed: true, interval_ns: tasks.safety_first_ns, turns_before: 0 })
+        let readable = matches!(reactor.0, Kind::Watcher);
+        let watch = watch(tasks.event.descriptor(), readable, Some(first), news)?;
+        Ok(Self { watch, source, timed: true, interval_ns: safety.first_ns, turns_before: 0 })
     }
 
-    fn keep_timed(&mut self, first_ns: u64) {
+    fn keep_timed(&mut self, safety: SafetyInterval) {
         if !self.timed {
             self.timed = true;
-            self.interval_ns = first_ns;
-            self.watch.expire_at(kernel_ns().saturating_add(first_ns));
+            self.interval_ns = safety.first_ns;
+            self.watch.expire_at(kernel_ns().saturating_add(safety.first_ns));
         }
     }
 }
@@ -113,11 +127,12 @@ impl Registration {
 impl Tasks {
     /// Before somebody stands in the line; gives whether [`pump`](Self::pump) is due after the lock.
     pub(super) fn keep_registered(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> Result<bool, CannotWait> {
+        let safety = state.safety;
         if let Some(registration) = &mut state.registration {
-            registration.keep_timed(self.safety_first_ns);
+            registration.keep_timed(safety);
             return Ok(false);
         }
-        let registration = Registration::start(self, &state.reactor).map_err(|error| match error {
+        let registration = Registration::start(self, &state.reactor, safety).map_err(|error| match error {
             Error::ResourceExhausted { what, .. } | Error::System { what, .. } => CannotWait(what),
             _ => CannotWait("reactor"),
         })?;
@@ -131,7 +146,7 @@ impl Tasks {
         let mut state = self.state();
         // Given up first: the watcher takes a descriptor once. Nothing of ours runs in these drops.
         state.registration = None;
-        match Registration::start(self, &reactor) {
+        match Registration::start(self, &reactor, state.safety) {
             Ok(registration) => {
                 state.reactor = reactor;
                 state.registration = Some(registration);
@@ -141,15 +156,42 @@ impl Tasks {
             }
             Err(error) => {
                 drop(state);
-                self.reactor_ended();
+                self.back_to_watcher();
                 Err(error)
             }
         }
     }
 
-    /// An event loop of the caller's waits for the eventfd from now on: nobody else empties it until a task waits again.
-    pub(crate) fn retire(&self) {
-        self.state().registration = None;
+    /// For tests of who is called when: a slow machine may not bring in another call.
+    #[cfg(test)]
+    pub(super) fn put_off_safety_looks(&self) {
+        self.state().safety.first_ns = 3_600_000_000_000;
+    }
+
+    /// Leaves the eventfd to an event loop of the caller's, the first that asks.
+    pub(super) fn enter_loop(&self) -> Result<(), Error> {
+        let mut state = self.state();
+        if matches!(state.reactor.0, Kind::Loop) {
+            return Err(Error::AlreadyPolled);
+        }
+        state.reactor = Reactor(Kind::Loop);
+        self.call_everybody(state);
+        Ok(())
+    }
+
+    /// The event loop is over: the watcher thread again.
+    pub(super) fn leave_loop(&self) {
+        self.back_to_watcher();
+    }
+
+    /// News from the watcher thread or a runtime: false if it is no longer theirs.
+    fn told(&self) -> bool {
+        let state = self.state();
+        if state.registration.is_none() || matches!(state.reactor.0, Kind::Loop) {
+            return false;
+        }
+        self.turn_locked(state);
+        true
     }
 
     /// Asks the runtime's reactor for news until it has none and keeps our waker.
@@ -162,17 +204,22 @@ impl Tasks {
         let mut cx = Context::from_waker(&waker);
         loop {
             match source.poll_readable(&mut cx) {
-                Poll::Ready(Ok(())) if self.turn() => {}
+                Poll::Ready(Ok(())) if self.told() => {}
                 Poll::Ready(Ok(())) | Poll::Pending => return,
-                Poll::Ready(Err(_)) => return self.reactor_ended(),
+                // The runtime has shut down.
+                Poll::Ready(Err(_)) => return self.back_to_watcher(),
             }
         }
     }
 
-    /// The runtime has shut down: whoever still waits registers anew, with the watcher thread.
-    fn reactor_ended(&self) {
+    fn back_to_watcher(&self) {
         let mut state = self.state();
         state.reactor = Reactor::watcher();
+        self.call_everybody(state);
+    }
+
+    /// The reactor has changed: whoever still waits registers anew.
+    fn call_everybody(&self, mut state: MutexGuard<'_, State>) {
         state.registration = None;
         let everybody = state.line.call_all();
         drop(state);
@@ -182,7 +229,7 @@ impl Tasks {
     /// The safety look: calls one task if no event came since the last one.
     fn expired(&self) -> Next {
         let mut state = self.state();
-        let State { line, turns, registration: Some(registration), called_for_safety, .. } = &mut *state else {
+        let State { line, turns, registration: Some(registration), called_for_safety, safety, .. } = &mut *state else {
             return Next::Keep;
         };
         if line.is_empty() {
@@ -195,7 +242,7 @@ impl Tasks {
             called = line.call_first();
             *called_for_safety = called.as_ref().map(|(ticket, _)| (*ticket, *turns));
         } else {
-            registration.interval_ns = self.safety_first_ns;
+            registration.interval_ns = safety.first_ns;
         }
         registration.turns_before = *turns;
         let next = kernel_ns().saturating_add(registration.interval_ns);
@@ -215,7 +262,7 @@ impl Watched for News {
         let Some(tasks) = self.0.upgrade() else { return Next::Stop };
         match event {
             Event::Readable => {
-                tasks.turn();
+                tasks.told();
                 Next::Keep
             }
             Event::Expired => tasks.expired(),

@@ -4,14 +4,20 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use futures_executor::{ThreadPool, block_on};
 use futures_util::future::join_all;
 use futures_util::task::SpawnExt;
 
+use super::Pollable;
+#[cfg(any(feature = "tokio", feature = "async-io"))]
+use super::Reactor;
 use super::credits::Credits;
+use crate::error::Error;
 
 /// A waker that counts.
 #[derive(Default)]
@@ -54,7 +60,14 @@ impl Task {
     }
 }
 
+/// Without safety looks, so that each call comes from an event.
 fn credits() -> Credits {
+    let credits = with_safety_looks();
+    credits.signal().tasks().expect("has an eventfd").put_off_safety_looks();
+    credits
+}
+
+fn with_safety_looks() -> Credits {
     Credits::new().expect("an eventfd")
 }
 
@@ -162,7 +175,7 @@ fn the_latest_waker_is_the_one_that_is_woken() {
 
 #[test]
 fn what_nobody_told_of_is_found_by_the_safety_look_and_counted() {
-    let credits = credits();
+    let credits = with_safety_looks();
     let gives = credits.clone();
     let waits = thread::spawn(move || block_on(credits.take(2)));
     gives.give_silently(2);
@@ -191,20 +204,18 @@ fn a_task_that_was_told_is_no_rescue() {
 }
 
 #[test]
-fn a_look_that_finds_something_at_once_waits_nowhere() {
+fn a_look_that_finds_something_at_once_says_to_nobody_that_it_sleeps() {
     let credits = credits();
     credits.give(1);
     assert!(Task::new(&credits, 1).is_ready());
-    let tasks = credits.signal().tasks().expect("has an eventfd");
-    assert!(!tasks.turn(), "nothing is registered with any reactor");
     credits.give(1);
-    assert_eq!(credits.signal().counts().0, 0, "the other side was not told of a sleeper");
+    assert_eq!(credits.signal().counts().0, 0, "the other side made no system call");
 }
 
 #[test]
 fn ten_thousand_tasks_that_wait_for_one_side_all_complete() {
     const TASKS: usize = 10_000;
-    let credits = credits();
+    let credits = with_safety_looks();
     let done = Arc::new(AtomicUsize::new(0));
     let pool = ThreadPool::builder().pool_size(2).create().expect("two threads");
     let all: Vec<_> = (0..TASKS)
@@ -241,25 +252,145 @@ fn a_thousand_sides_with_a_waiting_task_each_are_served_by_one_thread() {
     assert_eq!(sides.iter().map(rescues).sum::<u64>(), 0);
 }
 
+fn is_readable(pollable: &Pollable) -> bool {
+    let mut fds = [PollFd::new(pollable, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).expect("it is a descriptor") == 1
+}
+
 #[test]
-fn an_event_loop_that_takes_over_is_robbed_of_no_event() {
+fn an_event_loop_that_takes_over_from_the_watcher_is_robbed_of_no_event() {
     let credits = credits();
-    let tasks = Arc::clone(credits.signal().tasks().expect("has an eventfd"));
+    for _ in 0..1_000 {
+        // The watcher thread may be about to empty the eventfd at this very moment.
+        let mut task = Task::new(&credits, 1);
+        assert!(!task.is_ready());
+        credits.give(1);
+        assert!(task.is_ready());
+        let mut pollable = credits.signal().pollable().expect("the only one");
+        pollable.arm();
+        credits.give(1);
+        assert!(is_readable(&pollable));
+        assert!(credits.try_take(1).is_some());
+    }
+}
+
+#[test]
+fn an_unarmed_descriptor_stays_unreadable_and_costs_the_other_side_nothing() {
+    let credits = credits();
+    let mut pollable = credits.signal().pollable().expect("the only one");
+    credits.give(1);
+    assert!(!is_readable(&pollable));
+    assert_eq!(credits.signal().counts().0, 0);
+    pollable.arm();
+    (0..10).for_each(|_| credits.give(1));
+    assert!(is_readable(&pollable));
+    assert_eq!(credits.signal().counts().0, 1, "ten publications, one wake-up");
+    pollable.arm();
+    assert!(!is_readable(&pollable), "emptied by the arming");
+}
+
+#[test]
+fn tasks_beside_an_event_loop_are_woken_by_its_arming() {
+    let credits = credits();
+    let mut pollable = credits.signal().pollable().expect("the only one");
     let mut task = Task::new(&credits, 1);
     assert!(!task.is_ready());
-    drop(task);
+    credits.give(1);
+    assert!(is_readable(&pollable));
+    assert_eq!(task.wakes.count(), 0);
+    pollable.arm();
+    assert_eq!(task.wakes.count(), 1);
+    assert!(task.is_ready());
+}
+
+#[test]
+fn tasks_that_wait_when_an_event_loop_ends_are_served_by_the_watcher() {
+    let credits = credits();
+    let pollable = credits.signal().pollable().expect("the only one");
+    let mut task = Task::new(&credits, 1);
+    assert!(!task.is_ready());
+    drop(pollable);
+    task.is_called();
+    assert!(!task.is_ready());
+    credits.give(1);
+    task.is_called();
+    assert!(task.is_ready());
+}
+
+#[test]
+fn a_side_has_one_event_loop_at_a_time() {
+    let credits = credits();
+    let first = credits.signal().pollable().expect("the only one");
+    assert!(matches!(credits.signal().pollable(), Err(Error::AlreadyPolled)));
+    drop(first);
+    credits.signal().pollable().expect("the only one again");
+}
+
+/// Tasks served by a runtime's reactor, in every way in which they come to it.
+#[cfg(any(feature = "tokio", feature = "async-io"))]
+fn tasks_are_served_by(reactor: Reactor) {
+    let credits = credits();
+    // One waits with the watcher thread already.
+    let mut early = Task::new(&credits, 1);
+    assert!(!early.is_ready());
+    credits.signal().set_reactor(reactor).expect("it can be had");
+    credits.give(1);
+    early.is_called();
+    assert!(early.is_ready());
     for _ in 0..1_000 {
-        // As `Signal::arm_for_loop` does, with an event that the watcher may be about to take at this very moment.
-        tasks.retire();
-        tasks.event().drain();
-        super::Sleeper::arm_event(credits.signal());
-        credits.give(1);
-        assert!(tasks.event().drain(), "the event came and stayed");
-        assert!(credits.try_take(1).is_some());
-        // And back: a task that waits for a moment registers with the watcher again.
+        let mut tasks = [Task::new(&credits, 1), Task::new(&credits, 1)];
+        assert!(tasks.iter_mut().all(|task| !task.is_ready()));
+        credits.give(2);
+        for task in &mut tasks {
+            task.is_called();
+            assert!(task.is_ready());
+        }
+    }
+    assert_eq!(rescues(&credits), 0);
+}
+
+#[cfg(feature = "async-io")]
+#[test]
+fn the_reactor_of_async_io_serves_tasks() {
+    tasks_are_served_by(Reactor::async_io());
+}
+
+#[cfg(feature = "tokio")]
+mod on_tokio {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_io().build().expect("a runtime")
+    }
+
+    #[test]
+    fn the_reactor_of_a_runtime_serves_tasks() {
+        let runtime = runtime();
+        let inside = runtime.enter();
+        let reactor = Reactor::tokio().expect("inside a runtime");
+        drop(inside);
+        tasks_are_served_by(reactor);
+    }
+
+    #[test]
+    fn outside_a_runtime_there_is_no_reactor() {
+        assert!(matches!(Reactor::tokio(), Err(Error::System { .. })));
+    }
+
+    #[test]
+    fn tasks_outlive_the_runtime_that_served_them() {
+        let credits = credits();
+        let runtime = runtime();
+        let inside = runtime.enter();
+        credits.signal().set_reactor(Reactor::tokio().expect("inside a runtime")).expect("it can be had");
+        drop(inside);
         let mut task = Task::new(&credits, 1);
-        assert_eq!(task.future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending);
+        assert!(!task.is_ready());
+        drop(runtime);
+        task.is_called();
+        assert!(!task.is_ready());
         credits.give(1);
+        task.is_called();
         assert!(task.is_ready());
     }
 }

@@ -1,4 +1,5 @@
 //! Tokio's reactor as the one that waits for the eventfds of rings.
+#![allow(unsafe_code)] // Tokio asks for a promise that the descriptor stays open; one call gives it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,7 +21,7 @@ impl Reactor {
     /// [`Error::System`] if there is no tokio runtime here.
     ///
     /// # Panics
-    /// Not this, but the first wait: if the runtime was built without its I/O driver.
+    /// Not here, but where it is set, if the runtime was built without its I/O driver.
     pub fn tokio() -> Result<Self, Error> {
         let here = Handle::try_current();
         let missing = |error| Error::System { what: "finding the tokio runtime", source: io::Error::other(error) };
@@ -31,7 +32,9 @@ impl Reactor {
 impl Enter for Handle {
     fn enter(&self, event: Arc<OwnedFd>) -> Result<Arc<dyn Source>, Error> {
         let _inside = Handle::enter(self);
-        let registered = AsyncFd::try_with_interest(event, Interest::READABLE);
+        // SAFETY: an `OwnedFd` behind an `Arc` keeps its descriptor open, and the same, until the last clone is dropped;
+        // the `AsyncFd` holds one, and nothing here takes it out.
+        let registered = unsafe { AsyncFd::register_with_interest(event, Interest::READABLE) };
         let source = registered
             .map_err(|error| Error::System { what: "place in the tokio reactor", source: error.into_parts().1 })?;
         Ok(Arc::new(source))
