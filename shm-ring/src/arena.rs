@@ -34,8 +34,8 @@ pub struct Class {
     pub count: u32,
 }
 
-/// The shape of an arena: classes by growing block size, then one `returned` word per block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The shape of an arena: classes by growing block size, then one `returned` word per block. By default without blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ArenaLayout {
     classes: [Class; CLASSES],
 }
@@ -322,6 +322,18 @@ impl Block<'_> {
         true
     }
 
+    /// Writes over part of what was appended, and on behind it.
+    ///
+    /// # Panics
+    /// If it leaves a gap, or there is no room for it.
+    pub(crate) fn write_at(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at <= self.written && bytes.len() <= self.limit - at, "{} bytes at {at} of a block", bytes.len());
+        let arena = &self.owner.arena;
+        let (offset, _) = arena.layout.block(self.at.index).expect("the block is ours");
+        arena.segment.region().copy_in(arena.offset + offset + at, bytes);
+        self.written = self.written.max(at + bytes.len());
+    }
+
     /// Bytes appended so far.
     pub fn len(&self) -> usize {
         self.written
@@ -377,15 +389,21 @@ impl ArenaReader {
     #[cfg(not(loom))]
     #[allow(unsafe_code)] // The one soundness assumption of `Checked`; see the front page.
     pub fn read(&self, at: BlockRef, len: usize) -> Result<&[u8], Error> {
+        let offset = self.check(at, len)?;
+        // SAFETY: by the assumption of `Checked` the peer, of our own user, does not write the block between its
+        // publication and its return; the caller holds the slot or the reply, which is what keeps it lent.
+        Ok(unsafe { self.arena.segment.region().bytes(self.arena.offset + offset, len) })
+    }
+
+    /// Where a block begins in the arena, if there is such a block and it is as long as that.
+    pub(crate) fn check(&self, at: BlockRef, len: usize) -> Result<usize, Error> {
         let Some((offset, size)) = self.arena.layout.block(at.index) else {
             return Err(Error::Corrupt { what: "block index", found: at.index.into(), at: 0 });
         };
         if len > size {
             return Err(Error::Corrupt { what: "block length", found: len as u64, at: at.index.into() });
         }
-        // SAFETY: by the assumption of `Checked` the peer, of our own user, does not write the block between its
-        // publication and its return; the caller holds the slot or the reply, which is what keeps it lent.
-        Ok(unsafe { self.arena.segment.region().bytes(self.arena.offset + offset, len) })
+        Ok(offset)
     }
 
     /// Gives a block back after its last read. One store. A name that is no block of this arena is ignored.

@@ -22,6 +22,12 @@ pub fn kernel_ns() -> u64 {
     (t.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec as u64)
 }
 
+/// A point in time as nanoseconds on the clock of [`kernel_ns`]. Two clock reads.
+pub(crate) fn ns_of(deadline: std::time::Instant) -> u64 {
+    let left = deadline.saturating_duration_since(std::time::Instant::now());
+    kernel_ns().saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
+}
+
 #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
 mod tsc {
     use std::cell::Cell;

@@ -34,6 +34,29 @@ pub enum Error {
         /// What a valid segment has.
         expected: u64,
     },
+    /// No segment stands there. Let somebody make it, or check the name.
+    #[error("no segment at {place}")]
+    NoSegment {
+        /// Where it was looked for.
+        place: String,
+    },
+    /// The place of a segment is in use and cannot be given to another. End its users, remove what is there, or take
+    /// another place.
+    #[error("{place} is taken: {why}")]
+    Taken {
+        /// The place.
+        place: String,
+        /// By what.
+        why: &'static str,
+    },
+    /// A place for a segment cannot have that name. Choose another.
+    #[error("`{name}` cannot name a segment: {why}")]
+    BadName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A word written by the peer has an impossible value: the peer is broken or hostile. End the connection.
     #[error("peer wrote an impossible {what}: {found:#x} at {at}")]
     Corrupt {
@@ -78,6 +101,14 @@ pub enum Error {
     CannotWait {
         /// What is missing.
         missing: &'static str,
+    },
+    /// That end of the ring has, or had, an owner. A ring has one producer and one consumer for life: make another.
+    #[error("the ring's {role} is process {pid}")]
+    AlreadyAttached {
+        /// The end.
+        role: &'static str,
+        /// The process that attached first.
+        pid: u32,
     },
     /// The runtime directory cannot be used: missing rights, not a directory, or somebody else's.
     #[error("runtime directory {dir} cannot be used: {why}")]

@@ -9,6 +9,8 @@ pub enum Feature {
     NoexecSeal,
     /// `membarrier(2)`, expedited (4.16, and allowed by the sandbox): without it both sides of a ring fence.
     Membarrier,
+    /// `MADV_POPULATE_READ` and `_WRITE` (5.14): without it each page is read once instead.
+    Populate,
     /// `SO_PEERPIDFD` (6.5): without it `pidfd_open` and a second look at the socket.
     PeerPidfd,
 }
@@ -19,6 +21,7 @@ impl Feature {
         match self {
             Self::Membarrier => "membarrier",
             Self::NoexecSeal => "noexec-seal",
+            Self::Populate => "populate",
             Self::PeerPidfd => "peerpidfd",
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! What this crate gives, from the bottom up:
 //! - [`Segment`]: a region of memory with a checked header, on the heap or in a sealed memfd;
+//! - [`spsc`]: a bounded ring of frames of any length, one producing thread, one consuming one;
 //! - [`mpsc`]: a bounded ring of cells, many producing threads, one consumer; claim, commit, abort on drop;
 //! - [`slot`]: call slots, one request in flight each, with the reply in place;
 //! - [`arena`]: blocks for what is too large for a cell or a slot;
@@ -23,6 +24,8 @@
 pub mod arena;
 mod barrier;
 pub mod clock;
+#[cfg(not(loom))]
+mod copy;
 mod error;
 mod event;
 #[cfg(not(loom))]
@@ -42,6 +45,7 @@ pub mod rendezvous;
 mod segment;
 mod signal;
 pub mod slot;
+pub mod spsc;
 mod sync;
 mod tasks;
 pub mod wait;
@@ -53,5 +57,7 @@ pub use fallback::Feature;
 pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
 pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, Segment};
+#[cfg(not(loom))]
+pub use segment::{Origin, Place, SegmentOptions};
 #[cfg(not(loom))]
 pub use tasks::{Pollable, Reactor};

@@ -24,6 +24,12 @@ impl<'a> PeerWord<'a> {
         Self { word: region.word(offset) }
     }
 
+    /// A word that a view of the region gave out.
+    #[inline(always)]
+    pub(crate) fn of(word: &'a AtomicU64) -> Self {
+        Self { word }
+    }
+
     /// Reads the word once.
     #[inline]
     pub(crate) fn load(self, order: Ordering) -> Untrusted {

@@ -7,6 +7,10 @@
 //! Under loom a region is a list of loom atomics, so that models see every word that the product touches.
 #![allow(unsafe_code)] // The module exists to keep raw memory in one place.
 
+mod window;
+
+pub(crate) use window::{Section, Window};
+
 use crate::sync::{AtomicU64, Ordering};
 
 #[cfg(not(target_endian = "little"))]
@@ -28,16 +32,23 @@ mod memory {
 
     use memmap2::MmapRaw;
 
+    use crate::segment::Object;
+
     /// Who gives the memory back.
     enum Owner {
         Heap(Layout),
         Map(#[allow(dead_code, reason = "held for its drop, which unmaps")] MmapRaw),
+        Named(#[allow(dead_code, reason = "held for its drop, which unmaps")] Object),
+        /// The memory is another process's affair.
+        Nobody,
     }
 
     pub(crate) struct Memory {
         base: NonNull<u8>,
         len: usize,
         owner: Owner,
+        /// The process that made this. A child has a copy of the struct, but not of the mapping.
+        process: u32,
     }
 
     // SAFETY: a region is reached through atomics and through copies that the protocols of this crate order; the
@@ -52,12 +63,21 @@ mod memory {
             // SAFETY: the layout has a size of at least one byte.
             let base = unsafe { std::alloc::alloc_zeroed(layout) };
             let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
-            Self { base, len, owner: Owner::Heap(layout) }
+            Self::over(base, len, Owner::Heap(layout))
         }
 
         pub(super) fn map(map: MmapRaw) -> Self {
             let base = NonNull::new(map.as_mut_ptr()).expect("a mapping is never at address zero");
-            Self { base, len: map.len(), owner: Owner::Map(map) }
+            Self::over(base, map.len(), Owner::Map(map))
+        }
+
+        pub(super) fn named(object: Object) -> Self {
+            let base = NonNull::new(object.base()).expect("a mapping is never at address zero");
+            Self::over(base, object.len(), Owner::Named(object))
+        }
+
+        fn over(base: NonNull<u8>, len: usize, owner: Owner) -> Self {
+            Self { base, len, owner, process: std::process::id() }
         }
 
         pub(super) fn base(&self) -> *mut u8 {
@@ -74,9 +94,26 @@ mod memory {
             if let Owner::Heap(layout) = self.owner {
                 // SAFETY: `heap` allocated `base` with this very layout, and drop runs once.
                 unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) }
+            } else if self.process != std::process::id() {
+                // In a forked child something else may stand at this address by now: it must not be unmapped.
+                std::mem::forget(std::mem::replace(&mut self.owner, Owner::Nobody));
             }
         }
     }
+}
+
+/// What the kernel can be told of a region.
+#[cfg(not(loom))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Advice {
+    /// A child made by fork has a hole at this address.
+    KeepFromChildren,
+    /// Huge pages are welcome.
+    HugePages,
+    /// Every page is about to be written for the first time.
+    FillForWriting,
+    /// Every page is about to be used, and holds something already.
+    FillForReading,
 }
 
 /// A range of memory that several threads or processes read and write.
@@ -111,6 +148,33 @@ impl Region {
     #[cfg(not(loom))]
     pub(crate) fn map(map: memmap2::MmapRaw) -> Self {
         Self { memory: memory::Memory::map(map) }
+    }
+
+    /// Memory behind a name of the system.
+    #[cfg(not(loom))]
+    pub(crate) fn named(object: crate::segment::Object) -> Self {
+        Self { memory: memory::Memory::named(object) }
+    }
+
+    /// Where the memory stands in this process; for `/proc`, not for access.
+    #[cfg(not(loom))]
+    pub(crate) fn address(&self) -> usize {
+        self.memory.base().addr()
+    }
+
+    /// Tells the kernel how the whole region is used. One system call, and the time to fill pages if it asks for that.
+    #[cfg(not(loom))]
+    pub(crate) fn advise(&self, advice: Advice) -> rustix::io::Result<()> {
+        use rustix::mm::Advice as Kernel;
+        let advice = match advice {
+            Advice::KeepFromChildren => Kernel::LinuxDontFork,
+            Advice::HugePages => Kernel::LinuxHugepage,
+            Advice::FillForWriting => Kernel::LinuxPopulateWrite,
+            Advice::FillForReading => Kernel::LinuxPopulateRead,
+        };
+        // SAFETY: the range is the region's own, and none of the four kinds of advice changes or removes what stands in
+        // it, in this process.
+        unsafe { rustix::mm::madvise(self.memory.base().cast(), self.len(), advice) }
     }
 
     /// Bytes in the region.
@@ -225,7 +289,7 @@ impl Region {
             let to = unsafe { self.memory.base().add(offset) };
             // SAFETY: `to` is valid for `bytes.len()` bytes; `bytes` is private memory, so the two do not overlap; by
             // the protocol nobody else touches an unpublished range.
-            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+            unsafe { crate::copy::into_shared(to, bytes) }
         }
         #[cfg(loom)]
         for (i, byte) in bytes.iter().enumerate() {

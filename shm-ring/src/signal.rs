@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::event::EventFd;
 use crate::futex::Woken;
 use crate::peer::PeerWord;
-use crate::raw::{LINE, LINE_PAIR};
+use crate::raw::{LINE, LINE_PAIR, Section};
 use crate::segment::Memory;
 use crate::sync::Ordering;
 use crate::tasks::{CannotWait, Place, Sleeper, Tasks};
@@ -51,7 +51,7 @@ const SAFETY_LAST_NS: u64 = 1_000_000_000;
 /// One side of a ring that may wait. Both sides hold it; which of them waits is the ring's business.
 #[derive(Clone)]
 pub(crate) struct Signal {
-    memory: Arc<Memory>,
+    words: Section<SIGNAL_BYTES>,
     offset: usize,
     fencing: Fencing,
     tasks: Option<Arc<Tasks>>,
@@ -66,12 +66,12 @@ impl fmt::Debug for Signal {
 impl Signal {
     /// The signal at `offset`, a multiple of 128. Without `event` only threads can wait.
     pub(crate) fn new(memory: Arc<Memory>, offset: usize, fencing: Fencing, event: Option<EventFd>) -> Self {
-        Self { memory, offset, fencing, tasks: event.map(Tasks::new) }
+        Self { words: Section::new(memory, offset), offset, fencing, tasks: event.map(Tasks::new) }
     }
 
-    #[inline]
-    fn word(&self, at: usize) -> PeerWord<'_> {
-        PeerWord::at(self.memory.region(), self.offset + at)
+    #[inline(always)]
+    fn word<const AT: usize>(&self) -> PeerWord<'_> {
+        PeerWord::of(self.words.word::<AT>())
     }
 
     /// The descriptor that is signalled for event loops and tasks.
@@ -81,15 +81,15 @@ impl Signal {
 
     /// How often this side was woken, and how often only the safety time-out found what was there.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        let count = |at| self.word(at).load(Ordering::Relaxed).decode(|count| count);
-        (count(WAKES_AT), count(RESCUES_AT))
+        let count = |word: PeerWord<'_>| word.load(Ordering::Relaxed).decode(|count| count);
+        (count(self.word::<WAKES_AT>()), count(self.word::<RESCUES_AT>()))
     }
 
     /// The other side, after a publication. While this side is awake: a load, no system call.
     #[inline]
     pub(crate) fn notify(&self) {
         self.fencing.publisher();
-        if self.word(WANT_AT).load(Ordering::Relaxed).decode(|want| want != 0) {
+        if self.word::<WANT_AT>().load(Ordering::Relaxed).decode(|want| want != 0) {
             self.wake();
         }
     }
@@ -99,12 +99,12 @@ impl Signal {
     pub(crate) fn wake(&self) {
         // ORDERING: AcqRel: two publishers that see the same sleeper wake it once, and the publication of the one that
         // finds zero here is visible to the sleeper through the other's bell.
-        let want = self.word(WANT_AT).swap(0, Ordering::AcqRel).decode(|want| want);
+        let want = self.word::<WANT_AT>().swap(0, Ordering::AcqRel).decode(|want| want);
         if want & THREADS != 0 {
             // ORDERING: Release, pairs with the Acquire in `bell`: who sees the new count sees the publication.
-            self.word(BELL_AT).fetch_add(1, Ordering::Release);
+            self.word::<BELL_AT>().fetch_add(1, Ordering::Release);
             // All: a peer may wait on the same word, and one wake must not be eaten by it.
-            self.memory.region().futex_wake(self.offset + BELL_AT, i32::MAX as u32);
+            self.words.memory().region().futex_wake(self.offset + BELL_AT, i32::MAX as u32);
         }
         if want & EVENT != 0
             && let Some(event) = self.event()
@@ -112,25 +112,25 @@ impl Signal {
             event.signal();
         }
         if want != 0 {
-            self.word(WAKES_AT).fetch_add(1, Ordering::Relaxed);
+            self.word::<WAKES_AT>().fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Wakes this side whatever it said: after a close, or for a process that died before it could.
     pub(crate) fn wake_all(&self) {
-        self.word(WANT_AT).fetch_or(THREADS | EVENT, Ordering::Relaxed);
+        self.word::<WANT_AT>().fetch_or(THREADS | EVENT, Ordering::Relaxed);
         self.wake();
     }
 
     fn bell(&self) -> u32 {
         // ORDERING: Acquire, pairs with the Release in `wake`.
-        self.word(BELL_AT).load(Ordering::Acquire).decode(|count| count as u32)
+        self.word::<BELL_AT>().load(Ordering::Acquire).decode(|count| count as u32)
     }
 
     /// Says that this side sleeps, so that a publication from now on wakes it; the caller must look once more.
     fn arm(&self, who: u64) {
         // ORDERING: AcqRel keeps the chain of swaps and ors in one order; what matters is the fence that follows.
-        self.word(WANT_AT).fetch_or(who, Ordering::AcqRel);
+        self.word::<WANT_AT>().fetch_or(who, Ordering::AcqRel);
         self.fencing.sleeper();
     }
 
@@ -212,10 +212,10 @@ impl Signal {
             }
             let safety_ns = now_ns.saturating_add(interval_ns);
             let slice_ns = until_ns.map_or(safety_ns, |until| until.min(safety_ns));
-            let woken = self.memory.region().futex_wait(self.offset + BELL_AT, bell, Some(slice_ns));
+            let woken = self.words.memory().region().futex_wait(self.offset + BELL_AT, bell, Some(slice_ns));
             if let Some(found) = look() {
                 if woken == Woken::TimedOut && self.bell() == bell {
-                    self.word(RESCUES_AT).fetch_add(1, Ordering::Relaxed);
+                    self.word::<RESCUES_AT>().fetch_add(1, Ordering::Relaxed);
                 }
                 return Some(found);
             }
@@ -232,7 +232,7 @@ impl Sleeper for Signal {
     }
 
     fn count_rescue(&self) {
-        self.word(RESCUES_AT).fetch_add(1, Ordering::Relaxed);
+        self.word::<RESCUES_AT>().fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test` and `cargo xtask bench`.
+//! The project's own commands: `cargo xtask test`, `cargo xtask prove` and `cargo xtask bench`.
 //!
 //! `test` is what the build server runs and what a person runs before handing work over; it needs Rust and nothing else.
 #![forbid(unsafe_code)]
@@ -11,6 +11,8 @@ mod arrows;
 mod bench;
 mod deny;
 mod loom;
+mod nightly;
+mod prove;
 mod readme;
 mod shell;
 mod source;
@@ -33,6 +35,15 @@ enum Command {
         #[arg(value_name = "SUITE")]
         only: Vec<String>,
     },
+    /// Run the long proofs, some of which need a nightly toolchain.
+    Prove {
+        /// Say what each proof shows and by which command, and run none.
+        #[arg(long)]
+        list: bool,
+        /// Run only these proofs.
+        #[arg(value_name = "PROOF")]
+        only: Vec<String>,
+    },
     /// Measure against the machine's limits and rivals; the arguments are those of `switchboard-bench`.
     #[command(disable_help_flag = true)]
     Bench {
@@ -48,6 +59,7 @@ fn main() -> ExitCode {
     }
     match Arguments::parse().command {
         Command::Test { only } => test::run(&only),
+        Command::Prove { list, only } => prove::run(list, &only),
         Command::Bench { arguments } => bench::run(&arguments),
     }
 }

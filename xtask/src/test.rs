@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::shell::Shell;
 use crate::suite::{Outcome, Suite};
-use crate::{arrows, deny, loom, readme, source};
+use crate::{arrows, deny, loom, prove, readme, source};
 
 /// In the order in which they are run: what is cheap to check and often wrong comes first.
-const SUITES: [Suite; 10] = [
+const SUITES: [Suite; 11] = [
     Suite { name: "format", run: format },
     Suite { name: "source", run: source::check },
     Suite { name: "arrows", run: arrows::check },
@@ -17,6 +17,7 @@ const SUITES: [Suite; 10] = [
     Suite { name: "tests", run: tests },
     Suite { name: "docs", run: docs },
     Suite { name: "loom", run: loom::check },
+    Suite { name: "miri", run: prove::miri_sample },
     Suite { name: "readme", run: readme::check },
     Suite { name: "deny", run: deny::check },
 ];
@@ -29,20 +30,23 @@ pub fn run(only: &[String]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let chosen = SUITES.iter().filter(|suite| only.is_empty() || only.iter().any(|name| name == suite.name));
-    let results: Vec<_> = chosen.map(timed).collect();
+    let results: Vec<_> = chosen.map(|suite| timed(suite.name, suite.run)).collect();
     summary(&results)
 }
 
-type Timed = (&'static str, Outcome, Duration);
+/// What was run, how it ended, and how long it took.
+pub type Timed = (&'static str, Outcome, Duration);
 
-fn timed(suite: &Suite) -> Timed {
-    println!("\n==== {}", suite.name);
+/// Runs one part under a heading of its own.
+pub fn timed(name: &'static str, run: impl FnOnce() -> Outcome) -> Timed {
+    println!("\n==== {name}");
     let start = Instant::now();
-    let outcome = (suite.run)();
-    (suite.name, outcome, start.elapsed())
+    let outcome = run();
+    (name, outcome, start.elapsed())
 }
 
-fn summary(results: &[Timed]) -> ExitCode {
+/// Prints a line for each part and how many passed, failed and were skipped.
+pub fn summary(results: &[Timed]) -> ExitCode {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     println!("\n==== summary");
     for (name, outcome, took) in results {
@@ -53,7 +57,7 @@ fn summary(results: &[Timed]) -> ExitCode {
         };
         *count += 1;
         let why = why.map_or(String::new(), |why| format!("  {why}"));
-        println!("{name:<8} {word:<6} {:>6.1} s{why}", took.as_secs_f64());
+        println!("{name:<12} {word:<6} {:>6.1} s{why}", took.as_secs_f64());
     }
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

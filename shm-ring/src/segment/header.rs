@@ -11,6 +11,9 @@
 //! | 32 | epoch |
 //! | 40..104 | eight parameters of the kind |
 
+#[cfg(not(loom))]
+use std::os::fd::BorrowedFd;
+
 use super::{HEADER_BYTES, LAYOUT_VERSION, Layout};
 #[cfg(not(loom))]
 use crate::error::Error;
@@ -50,6 +53,26 @@ pub(super) fn write<L: Layout>(region: &Region, layout: &L, epoch: u64) {
     // ORDERING: Release, pairs with the Acquire load in `read`: whoever sees the magic sees the whole header.
     // Weakened, an opener could refuse a good segment.
     put(MAGIC_AT, MAGIC | u64::from(LAYOUT_VERSION), Ordering::Release);
+}
+
+/// Whether a file begins with a segment of any version: what is not ours is never replaced or removed.
+#[cfg(not(loom))]
+pub(super) fn is_in(fd: BorrowedFd<'_>) -> Result<bool, Error> {
+    Ok(word_in(fd, MAGIC_AT)? >> 32 == MAGIC >> 32)
+}
+
+/// The size that a segment in a file states for itself; not checked against anything.
+#[cfg(not(loom))]
+pub(super) fn stated_bytes(fd: BorrowedFd<'_>) -> Result<u64, Error> {
+    word_in(fd, SIZE_AT)
+}
+
+/// A word of a file that is not mapped yet; zero behind its end.
+#[cfg(not(loom))]
+fn word_in(fd: BorrowedFd<'_>, at: usize) -> Result<u64, Error> {
+    let mut bytes = [0; 8];
+    rustix::io::pread(fd, &mut bytes, at as u64).map_err(Error::system("reading the header of a segment"))?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 #[cfg(not(loom))]

@@ -2,92 +2,78 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, FileType, MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::header::expect;
-use super::{HEADER_BYTES, Layout, Segment};
+use super::{Layout, Segment, SegmentOptions, mapping};
 use crate::error::Error;
 use crate::fallback::Feature;
-use crate::raw::Region;
 
 /// Against truncation under a mapping (SIGBUS), growth, and removal of these seals.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
-/// One sealed segment must not take the machine down by a mistyped size.
-const MAX_BYTES: usize = 1 << 36;
-
 impl<L: Layout> Segment<L> {
+    /// Makes a sealed memfd of exactly the layout's size, all of it allocated, and maps it; [`memfd_with`] the
+    /// default options.
+    ///
+    /// # Errors
+    /// As [`memfd_with`].
+    ///
+    /// [`memfd_with`]: Self::memfd_with
+    pub fn memfd(name: &str, layout: L, epoch: u64) -> Result<(Self, OwnedFd), Error> {
+        Self::memfd_with(name, layout, epoch, &SegmentOptions::new())
+    }
+
     /// Makes a sealed memfd of exactly the layout's size, all of it allocated, and maps it.
     ///
-    /// The descriptor is close-on-exec and the mapping is not inherited over fork. Costs some microseconds and
-    /// about 3 µs a page.
+    /// The descriptor is close-on-exec, the mapping is not inherited over fork, and neither can be executed. `name`
+    /// is for tools only. Costs some microseconds and about 2 µs a page.
     ///
     /// # Errors
     /// [`Error::ResourceExhausted`] if the system has no memory or descriptor for it, here and never later.
-    pub fn memfd(name: &str, layout: L, epoch: u64) -> Result<(Self, OwnedFd), Error> {
+    pub fn memfd_with(name: &str, layout: L, epoch: u64, options: &SegmentOptions) -> Result<(Self, OwnedFd), Error> {
         let bytes = layout.bytes();
-        refuse_more_than_there_is(bytes)?;
-        let exhausted = |errno: Errno| Error::ResourceExhausted { what: "segment", bytes, source: errno.into() };
-        let fd = create(name).map_err(exhausted)?;
-        // Pages are allocated here, so that a later touch never ends in SIGBUS for want of memory.
-        rustix::fs::ftruncate(&fd, bytes as u64).map_err(exhausted)?;
-        rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64).map_err(exhausted)?;
+        mapping::refuse_more_than_is_allowed(bytes)?;
+        mapping::refuse_more_than_there_is(bytes)?;
+        let refused = mapping::refused("segment", bytes);
+        let fd = create(name).map_err(&refused)?;
+        options.apply_to(fd.as_fd())?;
+        rustix::fs::ftruncate(&fd, bytes as u64).map_err(&refused)?;
+        let region = mapping::map(fd.as_fd(), bytes)?;
+        mapping::settle_made(&region, fd.as_fd(), options)?;
         rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(Error::system("sealing a segment"))?;
-        Ok((Self::make(map(fd.as_fd(), bytes)?, layout, epoch), fd))
+        Ok((Self::make(region, layout, epoch), fd))
     }
 
-    /// Checks a descriptor from a peer and maps it: the only way from foreign memory to a segment.
+    /// Checks a descriptor from a peer and maps it: the only way from foreign memory to a segment; [`open_with`] the
+    /// default options.
+    ///
+    /// # Errors
+    /// As [`open_with`].
+    ///
+    /// [`open_with`]: Self::open_with
+    pub fn open(fd: BorrowedFd<'_>) -> Result<Self, Error> {
+        Self::open_with(fd, &SegmentOptions::new())
+    }
+
+    /// Checks a descriptor from a peer and maps it. Of the options only those about pages matter.
     ///
     /// # Errors
     /// [`Error::BadSegment`] names the property that is wrong, [`Error::LayoutVersion`] a program of another
     /// version, [`Error::ResourceExhausted`] a full address space.
-    pub fn open(fd: BorrowedFd<'_>) -> Result<Self, Error> {
+    pub fn open_with(fd: BorrowedFd<'_>, options: &SegmentOptions) -> Result<Self, Error> {
         let seals = rustix::fs::fcntl_get_seals(fd).map_err(|_| Error::BadSegment {
             what: "file that can be sealed",
             found: 0,
             expected: SEALS.bits().into(),
         })?;
         expect("seals", (seals & SEALS).bits().into(), SEALS.bits().into())?;
-        let stat = rustix::fs::fstat(fd).map_err(Error::system("fstat of a segment"))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::BadSegment { what: "file type", found: stat.st_mode.into(), expected: 0o100_000 });
-        }
-        let bytes = usize::try_from(stat.st_size).unwrap_or(0);
-        if !(HEADER_BYTES..=MAX_BYTES).contains(&bytes) {
-            return Err(Error::BadSegment {
-                what: "size of the file",
-                found: bytes as u64,
-                expected: HEADER_BYTES as u64,
-            });
-        }
-        refuse_more_than_there_is(bytes)?;
-        // Not allocated in full, a later touch could end in SIGBUS.
-        let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-        if allocated < bytes as u64 {
-            return Err(Error::BadSegment { what: "allocated size", found: allocated, expected: bytes as u64 });
-        }
-        Self::check(map(fd, bytes)?)
+        let bytes = mapping::whole_file_bytes(&mapping::stat(fd)?)?;
+        let region = mapping::map(fd, bytes)?;
+        mapping::settle_opened(&region, options)?;
+        Self::check(region)
     }
-}
-
-/// The kernel allocates a memfd page by page and calls the out-of-memory killer when none is left, so a large
-/// request is held against the memory that is available first. Small ones are not worth reading a file.
-fn refuse_more_than_there_is(bytes: usize) -> Result<(), Error> {
-    const WORTH_ASKING: usize = 16 << 20;
-    if bytes <= WORTH_ASKING {
-        return Ok(());
-    }
-    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-        line.split_whitespace().nth(1)?.parse::<usize>().ok()?.checked_mul(1024)
-    });
-    if bytes > available.unwrap_or(MAX_BYTES).min(MAX_BYTES) {
-        let source = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
-        return Err(Error::ResourceExhausted { what: "segment", bytes, source });
-    }
-    Ok(())
 }
 
 fn create(name: &str) -> rustix::io::Result<OwnedFd> {
@@ -99,14 +85,6 @@ fn create(name: &str) -> rustix::io::Result<OwnedFd> {
         }
     }
     rustix::fs::memfd_create(name, flags)
-}
-
-/// Maps and pre-faults.
-fn map(fd: BorrowedFd<'_>, bytes: usize) -> Result<Region, Error> {
-    let exhausted = |source| Error::ResourceExhausted { what: "mapping", bytes, source };
-    let map: MmapRaw = MmapOptions::new().len(bytes).populate().map_raw(&fd).map_err(exhausted)?;
-    map.advise(Advice::DontFork).map_err(|source| Error::System { what: "keeping a mapping from children", source })?;
-    Ok(Region::map(map))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -190,7 +168,6 @@ mod tests {
     fn a_file_with_holes_is_refused() {
         let fd = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
         rustix::fs::ftruncate(&fd, 1 << 30).unwrap();
-        use rustix::fs::SealFlags;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
         let opened = Segment::<Plain>::open(fd.as_fd());
         assert!(matches!(opened, Err(Error::BadSegment { what: "allocated size", .. })), "{opened:?}");

@@ -4,13 +4,40 @@
 //! follows and the parameters from which everything about it is computed. A descriptor from a peer becomes a
 //! [`Segment`] in [`Segment::open`] only: seals, type and size of the file, then every header word, read once and
 //! checked. After the door nobody reads the header again, and a segment never parts from its layout.
+//!
+//! | backing | made by | opened by | lives until |
+//! |---|---|---|---|
+//! | heap | [`Segment::heap`] | a clone | its last handle is dropped |
+//! | sealed memfd | [`Segment::memfd`] | [`Segment::open`], by descriptor | its last descriptor and mapping are gone |
+//! | a name of the system, a file | [`Place::create`], [`Place::open_or_create`] | [`Place::open`] | [`Place::remove`] |
+//! | a file of the caller's | [`Segment::from_fd`] | [`Segment::open_unsealed`] | the caller ends it |
+//!
+//! All of them have exactly the size of their layout, are allocated in full when they are made, cannot be executed and
+//! are not inherited over fork.
 
 mod header;
 #[cfg(not(loom))]
+mod mapping;
+#[cfg(not(loom))]
 mod memfd;
+#[cfg(not(loom))]
+mod options;
+#[cfg(not(loom))]
+mod owned;
+#[cfg(not(loom))]
+mod place;
 
 use std::fmt;
+#[cfg(not(loom))]
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+
+#[cfg(not(loom))]
+pub use options::SegmentOptions;
+#[cfg(not(loom))]
+pub(crate) use place::Object;
+#[cfg(not(loom))]
+pub use place::{Origin, Place};
 
 use crate::error::Error;
 use crate::raw::{LINE_PAIR, Region};
@@ -43,6 +70,9 @@ pub trait Layout: Clone + fmt::Debug {
 pub(crate) struct Memory {
     region: Region,
     epoch: u64,
+    #[cfg(not(loom))]
+    #[allow(dead_code, reason = "held for its lock, which says that the segment is in use")]
+    in_use: Option<OwnedFd>,
 }
 
 impl Memory {
@@ -57,8 +87,9 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// A mapped region with a checked header, and the layout that the header states.
-#[derive(Debug)]
+/// A mapped region with a checked header, and the layout that the header states. A clone is a second handle to the
+/// same mapping.
+#[derive(Debug, Clone)]
 pub struct Segment<L> {
     memory: Arc<Memory>,
     layout: L,
@@ -73,14 +104,32 @@ impl<L: Layout> Segment<L> {
     /// Over fresh, zeroed memory of the layout's size: writes the header.
     fn make(region: Region, layout: L, epoch: u64) -> Self {
         header::write(&region, &layout, epoch);
-        Self { memory: Arc::new(Memory { region, epoch }), layout }
+        Self::over(region, layout, epoch)
     }
 
     /// Over memory that another process made: reads and checks the header.
     #[cfg(not(loom))]
     fn check(region: Region) -> Result<Self, Error> {
         let (layout, epoch) = header::read(&region)?;
-        Ok(Self { memory: Arc::new(Memory { region, epoch }), layout })
+        Ok(Self::over(region, layout, epoch))
+    }
+
+    fn over(region: Region, layout: L, epoch: u64) -> Self {
+        let memory = Memory {
+            region,
+            epoch,
+            #[cfg(not(loom))]
+            in_use: None,
+        };
+        Self { memory: Arc::new(memory), layout }
+    }
+
+    /// A segment that says, as long as it is mapped, that it is in use.
+    #[cfg(not(loom))]
+    fn in_use_by(mut self, lock: OwnedFd) -> Self {
+        let memory = Arc::get_mut(&mut self.memory).expect("a segment that was just made has one handle");
+        memory.in_use = Some(lock);
+        self
     }
 
     /// What the header states.
@@ -96,6 +145,13 @@ impl<L: Layout> Segment<L> {
     /// Bytes, header included.
     pub fn bytes(&self) -> usize {
         self.memory.region.len()
+    }
+
+    /// Bytes of it that stand on huge pages in this process; 0 on the heap and where none were to be had. Reads
+    /// `/proc/self/smaps`: for start-up and tools.
+    #[cfg(not(loom))]
+    pub fn huge_bytes(&self) -> usize {
+        mapping::huge_bytes(&self.memory.region)
     }
 
     pub(crate) fn memory(&self) -> Arc<Memory> {

@@ -1,0 +1,182 @@
+//! Two views of a region whose bounds are checked once, so that hot paths need neither a check nor a pointer chase.
+//!
+//! A [`Section`] holds control words at places that the compiler knows: each is checked when the program is built. A
+//! [`Window`] is a range whose length is a power of two, addressed modulo that length: no offset can leave it,
+//! whoever computed it.
+#![allow(unsafe_code)] // Both keep a raw base, made from a range that `Region` checked.
+
+#[cfg(not(loom))]
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::segment::Memory;
+use crate::sync::AtomicU64;
+#[cfg(loom)]
+use crate::sync::Ordering;
+
+/// Where a view begins. The memory outlives it.
+#[derive(Clone)]
+struct Base {
+    memory: Arc<Memory>,
+    #[cfg(not(loom))]
+    at: NonNull<u8>,
+    #[cfg(loom)]
+    offset: usize,
+}
+
+// SAFETY: the pointer is into `memory`, which is Send and Sync and lives as long; all access through it is atomic or
+// ordered by the protocols of this crate.
+#[cfg(not(loom))]
+unsafe impl Send for Base {}
+// SAFETY: as for `Send`: no method gives out a unique reference to the bytes.
+#[cfg(not(loom))]
+unsafe impl Sync for Base {}
+
+impl Base {
+    /// # Panics
+    /// If the range lies outside the region or does not begin at a multiple of 8: layouts are checked at the door.
+    fn new(memory: Arc<Memory>, offset: usize, bytes: usize) -> Self {
+        let len = memory.region().len();
+        assert!(
+            offset.is_multiple_of(8) && offset <= len && bytes <= len - offset,
+            "{bytes} bytes at {offset} of {len}"
+        );
+        #[cfg(not(loom))]
+        {
+            // SAFETY: the assertion keeps the range inside the region.
+            let at = unsafe { memory.region().memory.base().add(offset) };
+            let at = NonNull::new(at).expect("a mapping is never at address zero");
+            Self { memory, at }
+        }
+        #[cfg(loom)]
+        Self { memory, offset }
+    }
+
+    /// The word at a multiple of 8 inside the range.
+    ///
+    /// # Safety
+    /// `at` is a multiple of 8, and `at + 8` is at most the range's length.
+    #[inline(always)]
+    unsafe fn word(&self, at: usize) -> &AtomicU64 {
+        #[cfg(not(loom))]
+        {
+            // SAFETY: inside the range by the caller's promise.
+            let at = unsafe { self.at.add(at) };
+            // SAFETY: aligned (the range begins at a multiple of 8 from a page) and valid for as long as `memory`;
+            // every access to control words in this crate is atomic and of this size.
+            unsafe { AtomicU64::from_ptr(at.as_ptr().cast()) }
+        }
+        #[cfg(loom)]
+        self.memory.region().word(self.offset + at)
+    }
+}
+
+/// `BYTES` bytes of control words.
+#[derive(Clone)]
+pub(crate) struct Section<const BYTES: usize>(Base);
+
+impl<const BYTES: usize> Section<BYTES> {
+    /// # Panics
+    /// If the range lies outside the region or does not begin at a multiple of 8.
+    pub(crate) fn new(memory: Arc<Memory>, offset: usize) -> Self {
+        Self(Base::new(memory, offset, BYTES))
+    }
+
+    /// The word at byte `AT`.
+    #[inline(always)]
+    pub(crate) fn word<const AT: usize>(&self) -> &AtomicU64 {
+        const { assert!(AT.is_multiple_of(8) && AT + 8 <= BYTES, "the word lies outside the section") };
+        // SAFETY: the assertion above is exactly what is asked for.
+        unsafe { self.0.word(AT) }
+    }
+
+    /// What the section lies in.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.0.memory
+    }
+}
+
+/// A range of bytes addressed modulo its length.
+#[derive(Clone)]
+pub(crate) struct Window {
+    base: Base,
+    /// Length less one; the length is a power of two and at least 8.
+    mask: usize,
+}
+
+impl Window {
+    /// # Panics
+    /// If `bytes` is no power of two from 8 on, or the range lies outside the region.
+    pub(crate) fn new(memory: Arc<Memory>, offset: usize, bytes: usize) -> Self {
+        assert!(bytes.is_power_of_two() && bytes >= 8, "a window of {bytes} bytes");
+        Self { base: Base::new(memory, offset, bytes), mask: bytes - 1 }
+    }
+
+    /// The word that holds byte `at`, modulo the length.
+    #[inline(always)]
+    pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
+        // SAFETY: masked, `at` is a multiple of 8 below the length, which is a multiple of 8.
+        unsafe { self.base.word(at & self.mask & !7) }
+    }
+
+    /// Whether so many bytes fit from `at` on without a wrap.
+    #[inline(always)]
+    fn holds(&self, at: usize, len: usize) -> bool {
+        len <= self.mask + 1 - (at & self.mask)
+    }
+
+    /// Copies bytes in, from `at` modulo the length on. The range belongs to the caller until it publishes it.
+    ///
+    /// # Panics
+    /// If the bytes do not fit before the end.
+    #[inline]
+    pub(crate) fn copy_in(&self, at: usize, bytes: &[u8]) {
+        assert!(self.holds(at, bytes.len()), "a copy does not wrap");
+        #[cfg(not(loom))]
+        {
+            // SAFETY: masked, `at` lies inside the range.
+            let to = unsafe { self.base.at.add(at & self.mask) };
+            // SAFETY: `to` is valid for `bytes.len()` bytes by the assertion; by the protocol nobody else touches an
+            // unpublished range; `bytes` is not memory of this region, of which no `&[u8]` to unpublished bytes exists.
+            unsafe { crate::copy::into_shared(to.as_ptr(), bytes) }
+        }
+        #[cfg(loom)]
+        copy_words_in(self, at, bytes);
+    }
+
+    /// Copies published bytes out, from `at` on.
+    #[cfg(loom)]
+    pub(crate) fn copy_out(&self, at: usize, to: &mut [u8]) {
+        for (i, byte) in to.iter_mut().enumerate() {
+            *byte = (self.word(at + i).load(Ordering::Relaxed) >> ((at + i) % 8 * 8)) as u8;
+        }
+    }
+
+    /// Reads a published range in place, from `at` modulo the length on.
+    ///
+    /// # Safety
+    /// Nobody may write the range while the slice lives; see [`Region::bytes`](super::Region::bytes).
+    ///
+    /// # Panics
+    /// If the range does not fit before the end.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) unsafe fn bytes(&self, at: usize, len: usize) -> &[u8] {
+        assert!(self.holds(at, len), "a slice does not wrap");
+        // SAFETY: masked, `at` lies inside the range.
+        let from = unsafe { self.base.at.add(at & self.mask) };
+        // SAFETY: valid for `len` bytes by the assertion, for as long as `self`; unwritten by the caller's promise.
+        unsafe { core::slice::from_raw_parts(from.as_ptr(), len) }
+    }
+}
+
+/// Whole words at once where it can, so that a model has few steps. The rest of a last word is zeroed.
+#[cfg(loom)]
+fn copy_words_in(window: &Window, at: usize, bytes: &[u8]) {
+    assert!(at.is_multiple_of(8), "models write whole words");
+    for (i, chunk) in bytes.chunks(8).enumerate() {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        window.word(at + i * 8).store(u64::from_le_bytes(word), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,296 @@
+//! The consuming end: polls the header of the next frame, and gives room back in groups.
+
+use std::time::{Duration, Instant};
+
+use crate::arena::{ArenaReader, BlockRef};
+use crate::error::{Error, RecvError};
+use crate::event::Events;
+use crate::segment::Segment;
+use crate::signal::Signal;
+use crate::spsc::control::Control;
+use crate::spsc::cursor::{HEADER, Position};
+use crate::spsc::frame::{Frame, Payload};
+use crate::spsc::layout::{self, SpscLayout};
+use crate::spsc::producer::BLOCK_FRAME;
+use crate::spsc::ring::{CLOSED, Ring};
+use crate::spsc::word::{Header, Kind, UNPUBLISHED};
+use crate::sync::Ordering;
+use crate::wait::SpinBudget;
+
+// ORDERING: Release, pairs with the Acquire load in the producer's `Core::learn`; see `Core::release`.
+const RELEASE: Ordering = if cfg!(weaken = "spsc_release_relaxed") { Ordering::Relaxed } else { Ordering::Release };
+
+/// A committed frame that was found at the head.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    pub(super) payload: Payload,
+    /// Where the next frame begins.
+    pub(super) end: Position,
+}
+
+/// The consumer's own positions; kept apart from what its frames borrow.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) ring: Ring,
+    pub(super) arena: Option<ArenaReader>,
+    /// Where the next frame is, or will be.
+    head: Position,
+    /// What the producer was told of it; at most a quarter of the ring behind.
+    released: Position,
+    received: u64,
+    empty: u64,
+    /// Whether the last look found nothing.
+    is_empty: bool,
+    closed: bool,
+}
+
+impl Core {
+    /// Looks for a committed frame. One load of the next header, if it is there.
+    #[inline]
+    fn find(&mut self) -> Result<Found, RecvError> {
+        let mut at = self.head;
+        // ORDERING: Acquire, pairs with the Release store in the producer's `Core::publish`.
+        let mut word = self.ring.header(at).load(Ordering::Acquire).decode(|word| word);
+        if word == UNPUBLISHED {
+            word = self.find_late()?;
+        }
+        let mut header = self.check(at, word)?;
+        if header.kind == Kind::Pad {
+            (at, header) = self.behind_pad(at, header, word)?;
+        }
+        let body = at.plus(HEADER);
+        let payload = match header.kind {
+            Kind::Inline => Payload::Inline { at: self.ring.geometry.offset(body), len: header.len as usize },
+            _ => self.block_of(body, header)?,
+        };
+        Ok(Found { payload, end: at.plus(header.bytes()) })
+    }
+
+    /// Nothing was there: gives back what was received, and says why if nothing will come.
+    #[inline(never)]
+    fn find_late(&mut self) -> Result<u64, RecvError> {
+        if !self.is_empty {
+            self.is_empty = true;
+            self.empty += 1;
+            self.ring.word::<{ layout::EMPTY }>().store(self.empty, Ordering::Relaxed);
+            if self.released != self.head {
+                self.tell();
+            }
+        }
+        if !self.closed && !self.ring.producer_has_ended() {
+            return Err(RecvError::Empty);
+        }
+        // What was committed before the end is visible now, and may not have been when we looked.
+        // ORDERING: Acquire, as in `find`.
+        let again = self.ring.header(self.head).load(Ordering::Acquire).decode(|word| word);
+        if again == UNPUBLISHED || cfg!(weaken = "spsc_close_without_look") {
+            Err(RecvError::Closed)
+        } else {
+            Ok(again)
+        }
+    }
+
+    #[inline]
+    fn check(&self, at: Position, word: u64) -> Result<Header, RecvError> {
+        let geometry = self.ring.geometry;
+        let header = Header::from_word(word, geometry.lap(at), geometry.to_end(at));
+        header.ok_or(RecvError::Corrupt { what: "frame header", found: word, at: at.to_word() })
+    }
+
+    /// The frame that caused a wrap: at the beginning of the memory, and committed before the padding.
+    #[cold]
+    fn behind_pad(&self, at: Position, pad: Header, word: u64) -> Result<(Position, Header), RecvError> {
+        if pad.bytes() != self.ring.geometry.to_end(at) {
+            return Err(RecvError::Corrupt { what: "padding", found: word, at: at.to_word() });
+        }
+        let at = at.plus(pad.bytes());
+        // ORDERING: Relaxed: the Acquire load of the padding has made it visible.
+        let word = self.ring.header(at).load(Ordering::Relaxed).decode(|word| word);
+        let header = self.check(at, word)?;
+        if header.kind == Kind::Pad {
+            return Err(RecvError::Corrupt { what: "frame behind a wrap", found: word, at: at.to_word() });
+        }
+        Ok((at, header))
+    }
+
+    /// The block that a frame names: a real one, and long enough.
+    #[cold]
+    fn block_of(&self, body: Position, header: Header) -> Result<Payload, RecvError> {
+        let word = |i: usize| self.ring.header(body.plus(i * 8)).load(Ordering::Relaxed).decode(|word| word);
+        let (name, len) = (word(0), word(1));
+        let block = Payload::Block { at: BlockRef::from_word(name), len: usize::try_from(len).unwrap_or(usize::MAX) };
+        let is_whole = header.len as usize == BLOCK_FRAME;
+        match self.arena.as_ref().filter(|_| is_whole) {
+            Some(arena) if block.is_in(arena) => Ok(block),
+            _ => Err(RecvError::Corrupt { what: "arena block", found: name, at: body.to_word() }),
+        }
+    }
+
+    /// Gives a frame back: it, and all before it, may be written again. Wait-free.
+    #[inline]
+    pub(super) fn release(&mut self, found: Found) {
+        self.head = found.end;
+        self.received = self.received.wrapping_add(1);
+        self.is_empty = false;
+        // ORDERING: Release, pairs with the Acquire load in the producer's `Core::learn`: our reads of the frame are
+        // over (`spsc_release_relaxed`).
+        self.ring.word::<{ layout::HEAD }>().store(self.head.to_word(), RELEASE);
+        self.ring.word::<{ layout::RECEIVED }>().store(self.received, Ordering::Relaxed);
+        if let Payload::Block { at, .. } = found.payload {
+            self.give_back(at);
+        }
+        if self.head.since(self.released) >= self.ring.geometry.release_from() {
+            self.tell();
+        }
+    }
+
+    #[cold]
+    fn give_back(&mut self, at: BlockRef) {
+        if let Some(arena) = &self.arena {
+            arena.give_back(at);
+            // The producer may wait for this very block.
+            self.tell();
+        }
+    }
+
+    /// Tells the producer what was received, and wakes it if it waits for that.
+    fn tell(&mut self) {
+        self.released = self.head;
+        // ORDERING: Release, pairs with the Acquire load in the producer's `Core::learn`, as for the head.
+        self.ring.word::<{ layout::RELEASED }>().store(self.released.to_word(), RELEASE);
+        self.ring.space.notify();
+    }
+}
+
+/// The consuming end of a ring. One for the life of the ring; dropped, it closes the ring.
+///
+/// `try_` forms answer at once: wait-free, without a system call unless the producer sleeps. The others poll for an
+/// adaptive while and then sleep until there is a frame.
+#[derive(Debug)]
+pub struct Consumer {
+    core: Core,
+    data: Signal,
+    spin: SpinBudget,
+}
+
+impl Consumer {
+    /// Becomes the consumer of a ring.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyAttached`] if the ring has, or had, one.
+    pub fn attach(segment: &Segment<SpscLayout>, events: Events) -> Result<Self, Error> {
+        let ring = Ring::over(segment, events);
+        ring.take_role::<{ layout::CONSUMER_ROLE }>("consumer")?;
+        let arena = ring.layout.arena().map(|arena| ArenaReader::new(segment.memory(), layout::ARENA_AT, arena));
+        let head = Position::from_word(ring.value::<{ layout::HEAD }>());
+        let data = ring.data.clone();
+        let core = Core { ring, arena, head, released: head, received: 0, empty: 0, is_empty: false, closed: false };
+        Ok(Self { core, data, spin: super::default_spin() })
+    }
+
+    /// Sets how long the waiting forms poll before they sleep; by default [`DEFAULT_SPIN`](crate::wait::DEFAULT_SPIN).
+    pub fn set_spin(&mut self, max: Duration) {
+        self.spin = SpinBudget::new(Some(max));
+    }
+
+    /// The next frame, in place; dropped, it is given back. Wait-free, no system call unless the producer sleeps.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`]; [`RecvError::Closed`] once nothing will come any more; [`RecvError::Corrupt`] if the
+    /// producer wrote what cannot be.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Frame<'_>, RecvError> {
+        let found = self.core.find()?;
+        Ok(Frame::new(&mut self.core, found))
+    }
+
+    /// As [`try_recv`](Self::try_recv), but waits while the ring is empty.
+    ///
+    /// # Errors
+    /// As [`try_recv`](Self::try_recv), but never `Empty`.
+    #[inline]
+    pub fn recv(&mut self) -> Result<Frame<'_>, RecvError> {
+        self.recv_until(None)
+    }
+
+    /// As [`recv`](Self::recv), but no longer than until `deadline`.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), and [`RecvError::TimedOut`].
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Frame<'_>, RecvError> {
+        self.recv_until(Some(crate::clock::ns_of(deadline)))
+    }
+
+    #[inline]
+    fn recv_until(&mut self, until_ns: Option<u64>) -> Result<Frame<'_>, RecvError> {
+        let Self { core, data, spin } = self;
+        let found = data.wait(spin, until_ns, || match core.find() {
+            Err(RecvError::Empty) => None,
+            settled => Some(settled),
+        });
+        let found = found.ok_or(RecvError::TimedOut)??;
+        Ok(Frame::new(core, found))
+    }
+
+    /// Receives up to `budget` frames, as long as there are any; gives their number. Wait-free but for `receive`.
+    ///
+    /// Zero: [`try_recv`](Self::try_recv) tells why.
+    #[inline]
+    pub fn drain(&mut self, budget: usize, mut receive: impl FnMut(Frame<'_>)) -> usize {
+        let mut drained = 0;
+        while drained < budget
+            && let Ok(frame) = self.try_recv()
+        {
+            receive(frame);
+            drained += 1;
+        }
+        drained
+    }
+
+    /// Says that nothing sent from now on will be read: the producer's next claim is
+    /// [`ClaimError::Closed`](crate::ClaimError::Closed). What is there already can still be received. Wakes whoever
+    /// sleeps on either side. Some system calls.
+    pub fn close(&mut self) {
+        if !self.core.closed {
+            self.core.closed = true;
+            self.core.ring.end::<{ layout::CONSUMER_END }>(CLOSED);
+        }
+    }
+
+    /// A handle to look at the ring, and to end it, from another thread.
+    pub fn control(&self) -> Control {
+        Control(self.core.ring.clone())
+    }
+
+    /// Frames that wait to be received. Two loads.
+    pub fn len(&self) -> u64 {
+        self.core.ring.queued()
+    }
+
+    /// Whether no frame waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that further frames may take, headers and what a wrap loses included. Two loads.
+    pub fn free(&self) -> usize {
+        self.core.ring.free()
+    }
+
+    /// The ring's shape.
+    pub fn layout(&self) -> SpscLayout {
+        self.core.ring.layout
+    }
+
+    /// What this end waits on.
+    #[allow(dead_code, reason = "for the asynchronous forms")]
+    pub(crate) fn data_signal(&self) -> &Signal {
+        &self.data
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,384 @@
+//! The producing end: room for frames, and how they become visible.
+
+use std::time::{Duration, Instant};
+
+use crate::arena::{ArenaOwner, Block};
+use crate::error::{ClaimError, Error};
+use crate::event::Events;
+use crate::segment::Segment;
+use crate::signal::Signal;
+use crate::spsc::claim::{Batch, Claim};
+use crate::spsc::control::Control;
+use crate::spsc::cursor::{Place, Position, frame_bytes};
+use crate::spsc::layout::{self, SpscLayout};
+use crate::spsc::ring::{CLOSED, Ring};
+use crate::spsc::word::{Header, Kind, UNPUBLISHED};
+use crate::sync::Ordering;
+use crate::wait::SpinBudget;
+
+// ORDERING: Release, pairs with the Acquire load in `Consumer::find`; see `Core::publish`.
+const PUBLISH: Ordering = if cfg!(weaken = "spsc_publish_relaxed") { Ordering::Relaxed } else { Ordering::Release };
+
+/// How far a refused claim goes to find room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// To what the consumer gave back, a quarter of the ring at a time: for a loop of looks.
+    Released,
+    /// To what it has received up to this moment. Takes from it the line that it writes with each frame.
+    Received,
+}
+
+/// What a claim of an end's own positions needs; kept apart from what it borrows.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) ring: Ring,
+    /// Where the next frame goes. The header there is clear.
+    pub(super) tail: Position,
+    /// Up to where frames may reach, as far as is known; may lag, never leads.
+    limit: Position,
+    sent: u64,
+    aborted: u64,
+    full: u64,
+    /// Whether the last claim was refused.
+    is_full: bool,
+    closed: bool,
+}
+
+impl Core {
+    /// Room for a frame of so many bytes behind `tail`. Two loads, unless the known room is used up.
+    #[inline]
+    fn reserve(&mut self, tail: Position, bytes: usize, look: Look) -> Result<Place, ClaimError> {
+        if self.ring.consumer_has_ended() {
+            return Err(ClaimError::Closed);
+        }
+        let place = self.ring.geometry.place(tail, bytes);
+        let needed = place.pad + bytes;
+        if (needed as u64) > self.limit.since(tail) {
+            self.find_room(tail, needed, look)?;
+        }
+        Ok(place)
+    }
+
+    #[cold]
+    fn find_room(&mut self, tail: Position, needed: usize, look: Look) -> Result<(), ClaimError> {
+        if self.closed {
+            return Err(ClaimError::Closed);
+        }
+        self.learn::<{ layout::RELEASED }>("released position")?;
+        if look == Look::Received && needed as u64 > self.limit.since(tail) {
+            self.learn::<{ layout::HEAD }>("head position")?;
+        }
+        let free = self.limit.since(tail) as usize;
+        if needed <= free {
+            self.is_full = false;
+            return Ok(());
+        }
+        if !self.is_full {
+            self.is_full = true;
+            self.full += 1;
+            self.ring.word::<{ layout::FULL }>().store(self.full, Ordering::Relaxed);
+        }
+        Err(ClaimError::Full { needed, free })
+    }
+
+    /// Learns how far the consumer is, from one of its words.
+    fn learn<const AT: usize>(&mut self, what: &'static str) -> Result<(), ClaimError> {
+        // ORDERING: Acquire, pairs with the Release stores of both words in the consumer's `Core::release`: its reads
+        // of what we are about to write are over. Weakened there (`spsc_release_relaxed`), a frame is torn.
+        let seen = self.ring.word::<AT>().load(Ordering::Acquire);
+        let (geometry, tail) = (self.ring.geometry, self.tail);
+        let limit = seen.decode(|word| {
+            let head = Position::from_word(word);
+            let is_possible = head.to_word() == word && tail.since(head) <= geometry.most_behind();
+            is_possible.then(|| geometry.limit(head)).ok_or(ClaimError::Corrupt { what, found: word })
+        })?;
+        // The released position lags behind the head, from which a further limit may be known.
+        if limit.is_ahead_of(self.limit) {
+            self.limit = limit;
+        }
+        Ok(())
+    }
+
+    /// Writes every header of a frame that follows `tail` but the one at `tail`, and gives that one's word.
+    #[inline]
+    pub(super) fn link(&self, tail: Position, place: Place, header: Header) -> u64 {
+        let geometry = self.ring.geometry;
+        let word = header.to_word(geometry.lap(place.start));
+        if place.pad == 0 {
+            return word;
+        }
+        let pad = Header { kind: Kind::Pad, len: place.pad as u32 - 8 }.to_word(geometry.lap(tail));
+        if cfg!(weaken = "spsc_pad_first") {
+            self.ring.header(tail).store(pad, PUBLISH);
+        }
+        // ORDERING: Relaxed: nobody looks here before the padding at `tail` is published.
+        self.ring.header(place.start).store(word, Ordering::Relaxed);
+        pad
+    }
+
+    /// Makes the frames from the tail up to `end` visible, by the header at the tail. Wait-free.
+    #[inline]
+    pub(super) fn publish(&mut self, first: u64, end: Position, frames: u64) {
+        let clear_next = || self.ring.header(end).store(UNPUBLISHED, Ordering::Relaxed);
+        // Before the publication: what lies behind the last frame is old payload, and would be read as a header.
+        if cfg!(not(weaken = "spsc_clear_after_publish")) {
+            clear_next();
+        }
+        // ORDERING: Release, pairs with the Acquire load in `Consumer::find`: whoever sees this header sees the payload,
+        // the headers behind it and that the one behind the last is clear (`spsc_publish_relaxed`).
+        self.ring.header(self.tail).store(first, PUBLISH);
+        if cfg!(weaken = "spsc_clear_after_publish") {
+            clear_next();
+        }
+        // After the publication: the account is for onlookers, and a consumer waits for the header.
+        self.tail = end;
+        self.sent = self.sent.wrapping_add(frames);
+        self.ring.word::<{ layout::TAIL }>().store(end.to_word(), Ordering::Relaxed);
+        self.ring.word::<{ layout::SENT }>().store(self.sent, Ordering::Relaxed);
+        self.ring.data.notify();
+    }
+
+    pub(super) fn count_aborted(&mut self, claims: u64) {
+        self.aborted = self.aborted.wrapping_add(claims);
+        self.ring.word::<{ layout::ABORTED }>().store(self.aborted, Ordering::Relaxed);
+    }
+}
+
+/// Where a claimed payload goes.
+pub(super) struct Room<'a> {
+    pub(super) place: Place,
+    /// Set if it goes into the arena.
+    pub(super) block: Option<Block<'a>>,
+}
+
+/// Room for a payload of `len` bytes behind `tail`.
+#[inline]
+fn room<'a>(
+    core: &mut Core,
+    arena: Option<&'a ArenaOwner>,
+    tail: Position,
+    len: usize,
+    look: Look,
+) -> Result<Room<'a>, ClaimError> {
+    if len <= core.ring.inline_limit {
+        return Ok(Room { place: core.reserve(tail, frame_bytes(len), look)?, block: None });
+    }
+    room_in_arena(core, arena, tail, len, look)
+}
+
+#[cold]
+fn room_in_arena<'a>(
+    core: &mut Core,
+    arena: Option<&'a ArenaOwner>,
+    tail: Position,
+    len: usize,
+    look: Look,
+) -> Result<Room<'a>, ClaimError> {
+    let limit = core.ring.layout.limit();
+    let Some(arena) = arena.filter(|_| len <= limit) else { return Err(ClaimError::TooLarge { len, limit }) };
+    let place = core.reserve(tail, frame_bytes(BLOCK_FRAME), look)?;
+    // All blocks that would do are with the consumer, or free again when it next drops a frame.
+    let block = arena.allocate(len).ok_or(ClaimError::Full { needed: len, free: 0 })?;
+    Ok(Room { place, block: Some(block) })
+}
+
+/// Bytes of payload of a frame that names a block.
+pub(super) const BLOCK_FRAME: usize = 16;
+
+/// The producing end of a ring. One for the life of the ring; dropped, it closes the ring.
+///
+/// `try_` forms answer at once: wait-free, without a system call unless the consumer sleeps. The others poll for an
+/// adaptive while and then sleep until there is room.
+#[derive(Debug)]
+pub struct Producer {
+    core: Core,
+    arena: Option<ArenaOwner>,
+    space: Signal,
+    spin: SpinBudget,
+}
+
+impl Producer {
+    /// Becomes the producer of a ring.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyAttached`] if the ring has, or had, one.
+    pub fn attach(segment: &Segment<SpscLayout>, events: Events) -> Result<Self, Error> {
+        let ring = Ring::over(segment, events);
+        ring.take_role::<{ layout::PRODUCER_ROLE }>("producer")?;
+        let arena = ring.layout.arena().map(|arena| ArenaOwner::new(segment.memory(), layout::ARENA_AT, arena));
+        let tail = Position::from_word(ring.value::<{ layout::TAIL }>());
+        let space = ring.space.clone();
+        // No room is known yet: the first claim looks for it.
+        let core = Core { ring, tail, limit: tail, sent: 0, aborted: 0, full: 0, is_full: false, closed: false };
+        Ok(Self { core, arena, space, spin: super::default_spin() })
+    }
+
+    /// Sets how long the waiting forms poll before they sleep; by default [`DEFAULT_SPIN`](crate::wait::DEFAULT_SPIN).
+    pub fn set_spin(&mut self, max: Duration) {
+        self.spin = SpinBudget::new(Some(max));
+    }
+
+    /// Claims a frame for a payload of up to `len` bytes. Wait-free, no system call.
+    ///
+    /// # Errors
+    /// [`ClaimError::Full`] with the bytes needed and free, [`ClaimError::TooLarge`] if it can never fit,
+    /// [`ClaimError::Closed`] if the consumer has closed or died, [`ClaimError::Corrupt`] if it wrote what cannot be.
+    #[inline]
+    pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
+        let tail = self.core.tail;
+        let room = room(&mut self.core, self.arena.as_ref(), tail, len, Look::Received)?;
+        Ok(Claim::new(&mut self.core, None, room, len))
+    }
+
+    /// As [`try_claim`](Self::try_claim), but waits while the ring is full. A full ring gives back room in quarters.
+    ///
+    /// # Errors
+    /// As [`try_claim`](Self::try_claim), but never `Full`.
+    pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
+        self.claim_until(len, None)
+    }
+
+    /// As [`claim`](Self::claim), but no longer than until `deadline`.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim), and [`ClaimError::TimedOut`].
+    pub fn claim_deadline(&mut self, len: usize, deadline: Instant) -> Result<Claim<'_>, ClaimError> {
+        self.claim_until(len, Some(crate::clock::ns_of(deadline)))
+    }
+
+    fn claim_until(&mut self, len: usize, until_ns: Option<u64>) -> Result<Claim<'_>, ClaimError> {
+        let Self { core, arena, space, spin } = self;
+        let (tail, arena) = (core.tail, arena.as_ref());
+        let mut look = |how| match room(core, arena, tail, len, how) {
+            Err(ClaimError::Full { needed, free }) => Err((needed, free)),
+            settled => Ok(settled),
+        };
+        let room = match look(Look::Received) {
+            Ok(settled) => settled?,
+            Err(mut refused) => {
+                let found = space.wait(spin, until_ns, || look(Look::Released).map_err(|full| refused = full).ok());
+                let (needed, free) = refused;
+                found.ok_or(ClaimError::TimedOut { needed, free })??
+            }
+        };
+        Ok(Claim::new(core, None, room, len))
+    }
+
+    /// Sends a payload. Wait-free; a system call only if the consumer sleeps.
+    ///
+    /// # Errors
+    /// As [`try_claim`](Self::try_claim).
+    #[inline]
+    pub fn try_send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+        let (core, len) = (&mut self.core, payload.len());
+        if len > core.ring.inline_limit {
+            return self.try_send_block(payload);
+        }
+        let tail = core.tail;
+        let place = core.reserve(tail, frame_bytes(len), Look::Received)?;
+        core.put(tail, place, payload);
+        Ok(())
+    }
+
+    #[cold]
+    fn try_send_block(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+        self.try_claim(payload.len()).map(|claim| claim.send(payload))
+    }
+
+    /// As [`try_send`](Self::try_send), but waits while the ring is full.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    #[inline]
+    pub fn send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+        match self.try_send(payload) {
+            Err(ClaimError::Full { .. }) => self.claim(payload.len()).map(|claim| claim.send(payload)),
+            settled => settled,
+        }
+    }
+
+    /// As [`send`](Self::send), but no longer than until `deadline`.
+    ///
+    /// # Errors
+    /// As [`claim_deadline`](Self::claim_deadline).
+    pub fn send_deadline(&mut self, payload: &[u8], deadline: Instant) -> Result<(), ClaimError> {
+        self.claim_deadline(payload.len(), deadline).map(|claim| claim.send(payload))
+    }
+
+    /// Begins a batch: frames that become visible together, by one store.
+    #[inline]
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch::new(&mut self.core, self.arena.as_ref())
+    }
+
+    /// Sends no more: the consumer receives what was committed, and then [`RecvError::Closed`](crate::RecvError::Closed).
+    /// Wakes whoever sleeps on either side. Some system calls.
+    pub fn close(&mut self) {
+        if !self.core.closed {
+            self.core.closed = true;
+            // Leaves no room, so that every later claim comes to look why.
+            self.core.limit = self.core.tail;
+            self.core.ring.end::<{ layout::PRODUCER_END }>(CLOSED);
+        }
+    }
+
+    /// A handle to look at the ring, and to end it, from another thread.
+    pub fn control(&self) -> Control {
+        Control(self.core.ring.clone())
+    }
+
+    /// Frames that were committed and are not received yet. Two loads.
+    pub fn len(&self) -> u64 {
+        self.core.ring.queued()
+    }
+
+    /// Whether every frame was received.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that further frames may take, headers and what a wrap loses included. Two loads.
+    pub fn free(&self) -> usize {
+        self.core.ring.free()
+    }
+
+    /// The ring's shape.
+    pub fn layout(&self) -> SpscLayout {
+        self.core.ring.layout
+    }
+
+    /// What this end waits on.
+    #[allow(dead_code, reason = "for the asynchronous forms")]
+    pub(crate) fn space_signal(&self) -> &Signal {
+        &self.space
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Core {
+    /// Sends a payload that has its place.
+    #[inline]
+    fn put(&mut self, tail: Position, place: Place, payload: &[u8]) {
+        let frames = &self.ring.frames;
+        frames.copy_in(self.ring.geometry.offset(place.start) + 8, payload);
+        let header = Header { kind: Kind::Inline, len: payload.len() as u32 };
+        let first = self.link(tail, place, header);
+        self.publish(first, place.start.plus(header.bytes()), 1);
+    }
+
+    /// Room for a payload of `len` bytes behind `tail`, for a batch.
+    #[inline]
+    pub(super) fn try_room<'a>(
+        &mut self,
+        arena: Option<&'a ArenaOwner>,
+        tail: Position,
+        len: usize,
+    ) -> Result<Room<'a>, ClaimError> {
+        room(self, arena, tail, len, Look::Received)
+    }
+}

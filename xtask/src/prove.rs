@@ -1,0 +1,112 @@
+//! `cargo xtask prove`: the long forms of what `cargo xtask test` samples, and what only the nightly compiler can check.
+//!
+//! One table says what is proved by which command; `--list` prints it. Each command can as well be typed by hand.
+
+use std::process::ExitCode;
+
+use crate::nightly;
+use crate::shell::Shell;
+use crate::suite::Outcome;
+use crate::test;
+
+/// One proof: what it shows, and the command that shows it.
+#[derive(Debug)]
+struct Proof {
+    name: &'static str,
+    shows: &'static str,
+    /// A line for the shell, run from the workspace's root.
+    command: &'static str,
+    /// Components of the nightly toolchain that it needs; none for the stable one.
+    nightly: &'static [&'static str],
+}
+
+/// Every ring and its arena on the heap, one schedule each: the sample that `cargo xtask test` runs too.
+const MIRI_SAMPLE: Proof = Proof {
+    name: "miri-sample",
+    shows: "no undefined behaviour in the rings on the heap, one schedule",
+    command: "MIRIFLAGS='-Zmiri-disable-isolation' CARGO_TARGET_DIR=target/miri \
+        cargo +nightly miri test --package shm-ring --lib -- arena:: mpsc:: spsc:: slot::",
+    nightly: &["miri", "rust-src"],
+};
+
+const PROOFS: &[Proof] = &[
+    Proof {
+        name: "loom",
+        shows: "every model holds, and every weakened twin fails its model",
+        command: "cargo xtask test loom",
+        nightly: &[],
+    },
+    Proof {
+        name: "loom-deep",
+        shows: "the models hold with up to four preemptions of each thread",
+        command: "RUSTFLAGS='--cfg loom' LOOM_MAX_PREEMPTIONS=4 CARGO_TARGET_DIR=target/loom \
+            cargo test --release --package loom-tests -- --nocapture",
+        nightly: &[],
+    },
+    MIRI_SAMPLE,
+    Proof {
+        name: "miri",
+        shows: "the same under 64 schedules and weak-memory outcomes each",
+        command: "MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-many-seeds=0..64' CARGO_TARGET_DIR=target/miri \
+            cargo +nightly miri test --package shm-ring --lib -- arena:: mpsc:: spsc:: slot::",
+        nightly: &["miri", "rust-src"],
+    },
+    Proof {
+        name: "tsan",
+        shows: "no data race between threads that ThreadSanitizer can see, in the tests of shm-ring",
+        command: "RUSTFLAGS='-Zsanitizer=thread' CARGO_TARGET_DIR=target/tsan cargo +nightly test -Zbuild-std \
+            --target x86_64-unknown-linux-gnu --package shm-ring --lib --tests",
+        nightly: &["rust-src"],
+    },
+    Proof {
+        name: "properties",
+        shows: "the rings behave as a plain queue under 20,000 random histories of operations each",
+        command: "PROPTEST_CASES=20000 cargo test --release --package shm-ring --lib --tests -- as_a_plain_queue",
+        nightly: &[],
+    },
+];
+
+/// Lists the proofs, or runs the named ones, or all.
+pub fn run(list: bool, only: &[String]) -> ExitCode {
+    if let Some(unknown) = only.iter().find(|name| PROOFS.iter().all(|proof| proof.name != name.as_str())) {
+        eprintln!("there is no proof `{unknown}`; `cargo xtask prove --list` names them");
+        return ExitCode::FAILURE;
+    }
+    let chosen = PROOFS.iter().filter(|proof| only.is_empty() || only.iter().any(|name| name == proof.name));
+    if list {
+        for Proof { name, shows, command, .. } in chosen {
+            println!("{name}: {shows}\n    {command}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let results: Vec<_> = chosen.map(|proof| test::timed(proof.name, || prove(proof))).collect();
+    test::summary(&results)
+}
+
+/// Miri's sample, for `cargo xtask test`.
+pub fn miri_sample() -> Outcome {
+    prove(&MIRI_SAMPLE)
+}
+
+fn prove(proof: &Proof) -> Outcome {
+    if proof.nightly.is_empty() {
+        return Shell::line(proof.command).run();
+    }
+    match nightly::require(proof.nightly) {
+        Ok(()) => Shell::line(proof.command).run(),
+        Err(skipped) => skipped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_proof_has_a_name_of_its_own_and_says_what_it_needs() {
+        for (index, proof) in PROOFS.iter().enumerate() {
+            assert!(PROOFS[..index].iter().all(|other| other.name != proof.name), "{} twice", proof.name);
+            assert_eq!(proof.command.contains("+nightly"), !proof.nightly.is_empty(), "{}", proof.name);
+        }
+    }
+}
