@@ -60,4 +60,4 @@ pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, Segment};
 #[cfg(not(loom))]
 pub use segment::{Origin, Place, SegmentOptions};
 #[cfg(not(loom))]
-pub use tasks::{Pollable, Reactor};
+pub use tasks::{Messages, Pollable, Reactor};

@@ -47,7 +47,7 @@ pub(super) struct Core {
 impl Core {
     /// Looks for a committed frame. One load of the next header, if it is there.
     #[inline]
-    fn find(&mut self) -> Result<Found, RecvError> {
+    pub(super) fn find(&mut self) -> Result<Found, RecvError> {
         let mut at = self.head;
         // ORDERING: Acquire, pairs with the Release store in the producer's `Core::publish`.
         let mut word = self.ring.header(at).load(Ordering::Acquire).decode(|word| word);
@@ -168,8 +168,8 @@ impl Core {
 /// adaptive while and then sleep until there is a frame.
 #[derive(Debug)]
 pub struct Consumer {
-    core: Core,
-    data: Signal,
+    pub(super) core: Core,
+    pub(super) data: Signal,
     spin: SpinBudget,
 }
 
@@ -280,12 +280,6 @@ impl Consumer {
     /// The ring's shape.
     pub fn layout(&self) -> SpscLayout {
         self.core.ring.layout
-    }
-
-    /// What this end waits on.
-    #[allow(dead_code, reason = "for the asynchronous forms")]
-    pub(crate) fn data_signal(&self) -> &Signal {
-        &self.data
     }
 }
 

@@ -70,6 +70,7 @@ mod frame;
 mod layout;
 mod producer;
 mod ring;
+mod tasks;
 mod word;
 
 use std::time::Duration;

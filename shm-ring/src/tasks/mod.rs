@@ -20,6 +20,8 @@ mod async_io;
 pub(crate) mod credits;
 mod line;
 #[cfg(not(loom))]
+mod messages;
+#[cfg(not(loom))]
 mod pollable;
 #[cfg(not(loom))]
 mod reactor;
@@ -37,6 +39,10 @@ use crate::event::EventFd;
 use crate::sync::{Mutex, MutexGuard};
 
 use self::line::{Line, Ticket};
+#[cfg(not(loom))]
+pub use self::messages::Messages;
+#[cfg(not(loom))]
+pub(crate) use self::messages::Receive;
 #[cfg(not(loom))]
 pub use self::pollable::Pollable;
 #[cfg(not(loom))]
