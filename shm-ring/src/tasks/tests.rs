@@ -238,8 +238,8 @@ fn ten_thousand_tasks_that_wait_for_one_side_all_complete() {
 }
 
 #[test]
-fn a_thousand_sides_with_a_waiting_task_each_are_served_by_one_thread() {
-    const SIDES: usize = 1_500;
+fn hundreds_of_sides_with_a_waiting_task_each_are_served_by_one_thread() {
+    const SIDES: usize = 300;
     let sides: Vec<_> = (0..SIDES).map(|_| credits()).collect();
     let pool = ThreadPool::builder().pool_size(2).create().expect("two threads");
     let all: Vec<_> = sides
