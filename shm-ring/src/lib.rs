@@ -4,6 +4,7 @@
 //! - [`Segment`]: a region of memory with a checked header, on the heap or in a sealed memfd;
 //! - [`spsc`]: a bounded ring of frames of any length, one producing thread, one consuming one;
 //! - [`mpsc`]: a bounded ring of cells, many producing threads, one consumer; claim, commit, abort on drop;
+//! - [`cells`]: the ring of request cells of a call lane;
 //! - [`slot`]: call slots, one request in flight each, with the reply in place;
 //! - [`arena`]: blocks for what is too large for a cell or a slot;
 //! - [`ready`]: the doorbell of a consumer with many lanes; [`wait`]: how long to poll before sleeping;
@@ -23,6 +24,7 @@
 
 pub mod arena;
 mod barrier;
+pub mod cells;
 pub mod clock;
 #[cfg(not(loom))]
 mod copy;

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use crate::arena::{ArenaLayout, ArenaOwner, ArenaReader, CLASSES, Class};
+use crate::cells::{CELL_BYTES, Consumer, Producer};
 use crate::error::Error;
-use crate::mpsc::{CELL_BYTES, Consumer, Producer};
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
 use crate::ready::{ReadyLayout, ReadySet, Watch};

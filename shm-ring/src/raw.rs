@@ -220,15 +220,12 @@ impl Region {
         }
     }
 
-    /// Wakes up to `count` sleepers on the word. One system call.
-    pub(crate) fn futex_wake(&self, offset: usize, count: u32) {
+    /// Wakes up to `count` sleepers on the word; says how many. One system call.
+    pub(crate) fn futex_wake(&self, offset: usize, count: u32) -> u32 {
         #[cfg(not(loom))]
-        crate::futex::wake(self.futex(offset), count);
+        return crate::futex::wake(self.futex(offset), count);
         #[cfg(loom)]
-        {
-            let _ = (offset, count);
-            self.parked.wake();
-        }
+        self.parked.wake(self.word(offset), count)
     }
 
     #[cfg(not(loom))]
@@ -298,6 +295,17 @@ impl Region {
             let shift = at % 8 * 8;
             let old = word.load(Ordering::Relaxed) & !(0xff << shift);
             word.store(old | u64::from(*byte) << shift, Ordering::Relaxed);
+        }
+    }
+
+    /// Copies bytes out by relaxed loads of whole words: a writer that races gives old or new bytes, never a data race.
+    ///
+    /// # Panics
+    /// If the range, up to its last word's end, lies outside the region or does not begin at a multiple of 8.
+    pub(crate) fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
+        let words = self.words(offset, bytes.len().div_ceil(8));
+        for (to, from) in bytes.chunks_mut(8).zip(words) {
+            to.copy_from_slice(&from.load(Ordering::Relaxed).to_le_bytes()[..to.len()]);
         }
     }
 

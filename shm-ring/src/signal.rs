@@ -94,17 +94,36 @@ impl Signal {
         }
     }
 
+    /// As [`notify`](Self::notify), but of many threads that sleep it wakes one, the one that has slept longest: there is
+    /// not room for all. By one thread at a time; the next call wakes the next one.
+    #[inline]
+    pub(crate) fn notify_one(&self) {
+        self.fencing.publisher();
+        if self.word::<WANT_AT>().load(Ordering::Relaxed).decode(|want| want != 0) {
+            self.wake_threads(1);
+        }
+    }
+
     /// Wakes whoever sleeps. One system call for the threads, one for the eventfd.
-    #[cold]
     pub(crate) fn wake(&self) {
+        // All: a peer may wait on the same word, and one wake must not be eaten by it.
+        self.wake_threads(i32::MAX as u32);
+    }
+
+    #[cold]
+    fn wake_threads(&self, most: u32) {
         // ORDERING: AcqRel: two publishers that see the same sleeper wake it once, and the publication of the one that
         // finds zero here is visible to the sleeper through the other's bell.
         let want = self.word::<WANT_AT>().swap(0, Ordering::AcqRel).decode(|want| want);
         if want & THREADS != 0 {
             // ORDERING: Release, pairs with the Acquire in `bell`: who sees the new count sees the publication.
             self.word::<BELL_AT>().fetch_add(1, Ordering::Release);
-            // All: a peer may wait on the same word, and one wake must not be eaten by it.
-            self.words.memory().region().futex_wake(self.offset + BELL_AT, i32::MAX as u32);
+            let woken = self.words.memory().region().futex_wake(self.offset + BELL_AT, most);
+            if woken == most {
+                // Others may sleep on, with a bell that is older than this ring. A thread that read the new count sets
+                // the bit by itself, after the swap.
+                self.word::<WANT_AT>().fetch_or(THREADS, Ordering::Relaxed);
+            }
         }
         if want & EVENT != 0
             && let Some(event) = self.event()

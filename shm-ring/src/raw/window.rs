@@ -119,6 +119,21 @@ impl Window {
         unsafe { self.base.word(at & self.mask & !7) }
     }
 
+    /// Asks for the line of byte `at`, modulo the length, in exclusive state. A hint; no effect on values.
+    #[inline(always)]
+    pub(crate) fn prefetch_for_write(&self, at: usize) {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+        {
+            let word = self.word(at).as_ptr();
+            // SAFETY: PREFETCHW changes no architectural state and cannot fault; the address is inside the range.
+            unsafe {
+                core::arch::asm!("prefetchw [{}]", in(reg) word, options(nostack, preserves_flags, readonly));
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+        let _ = at;
+    }
+
     /// Whether so many bytes fit from `at` on without a wrap.
     #[inline(always)]
     fn holds(&self, at: usize, len: usize) -> bool {
