@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use rustix::event::{PollFd, PollFlags, poll};
-use shm_ring::spsc::{Consumer, Producer};
 use shm_ring::{ClaimError, Pollable, RecvError};
 
 /// How an end waits.
@@ -45,61 +44,75 @@ pub enum Step {
     Wait,
 }
 
-/// Sends every payload in order.
-pub fn send_all(producer: &mut Producer, kind: Kind, payloads: &[Vec<u8>]) {
-    match kind {
-        Kind::Thread => {
-            producer.set_spin(Duration::ZERO);
-            payloads.iter().for_each(|payload| unwrapped(producer.send(payload)));
-        }
-        Kind::Task => block_on(async {
-            for payload in payloads {
-                unwrapped(producer.send_async(payload).await);
-            }
-        }),
-        Kind::EventLoop => {
-            let mut left = payloads.iter();
-            let mut next = left.next();
-            event_loop(producer.pollable().expect("the only one"), || {
-                let Some(payload) = next else { return Step::Done };
-                match producer.try_send(payload) {
-                    Ok(()) => {
-                        next = left.next();
-                        Step::Again
+/// Streams by the ends of one module's rings.
+macro_rules! streams {
+    ($module:ident, $producer:ty, $consumer:ty) => {
+        pub mod $module {
+            use super::*;
+
+            /// Sends every payload in order.
+            pub fn send_all(producer: &mut $producer, kind: Kind, payloads: &[Vec<u8>]) {
+                match kind {
+                    Kind::Thread => {
+                        producer.set_spin(Duration::ZERO);
+                        payloads.iter().for_each(|payload| unwrapped(producer.send(payload)));
                     }
-                    Err(ClaimError::Full { .. }) => Step::Wait,
-                    Err(error) => panic!("{error}"),
+                    Kind::Task => block_on(async {
+                        for payload in payloads {
+                            unwrapped(producer.send_async(payload).await);
+                        }
+                    }),
+                    Kind::EventLoop => {
+                        let mut left = payloads.iter();
+                        let mut next = left.next();
+                        event_loop(producer.pollable().expect("the only one"), || {
+                            let Some(payload) = next else { return Step::Done };
+                            match producer.try_send(payload) {
+                                Ok(()) => {
+                                    next = left.next();
+                                    Step::Again
+                                }
+                                Err(ClaimError::Full { .. }) => Step::Wait,
+                                Err(error) => panic!("{error}"),
+                            }
+                        });
+                    }
                 }
-            });
+            }
+
+            /// Receives until the ring is closed.
+            pub fn receive_all(consumer: &mut $consumer, kind: Kind, mut each: impl FnMut(&[u8])) {
+                match kind {
+                    Kind::Thread => {
+                        consumer.set_spin(Duration::ZERO);
+                        while let Some(frame) = closed_is_none(consumer.recv()) {
+                            each(frame.bytes());
+                        }
+                    }
+                    Kind::Task => block_on(async {
+                        while let Some(frame) = closed_is_none(consumer.recv_async().await) {
+                            each(frame.bytes());
+                        }
+                    }),
+                    Kind::EventLoop => {
+                        event_loop(consumer.pollable().expect("the only one"), || match consumer.try_recv() {
+                            Ok(frame) => {
+                                each(frame.bytes());
+                                Step::Again
+                            }
+                            Err(RecvError::Empty) => Step::Wait,
+                            Err(RecvError::Closed) => Step::Done,
+                            Err(error) => panic!("{error}"),
+                        })
+                    }
+                }
+            }
         }
-    }
+    };
 }
 
-/// Receives until the ring is closed.
-pub fn receive_all(consumer: &mut Consumer, kind: Kind, mut each: impl FnMut(&[u8])) {
-    match kind {
-        Kind::Thread => {
-            consumer.set_spin(Duration::ZERO);
-            while let Some(frame) = closed_is_none(consumer.recv()) {
-                each(frame.bytes());
-            }
-        }
-        Kind::Task => block_on(async {
-            while let Some(frame) = closed_is_none(consumer.recv_async().await) {
-                each(frame.bytes());
-            }
-        }),
-        Kind::EventLoop => event_loop(consumer.pollable().expect("the only one"), || match consumer.try_recv() {
-            Ok(frame) => {
-                each(frame.bytes());
-                Step::Again
-            }
-            Err(RecvError::Empty) => Step::Wait,
-            Err(RecvError::Closed) => Step::Done,
-            Err(error) => panic!("{error}"),
-        }),
-    }
-}
+streams!(spsc, shm_ring::spsc::Producer, shm_ring::spsc::Consumer);
+streams!(mpsc, shm_ring::mpsc::Sender, shm_ring::mpsc::Receiver);
 
 pub fn closed_is_none<F: Debug>(received: Result<F, RecvError>) -> Option<F> {
     match received {

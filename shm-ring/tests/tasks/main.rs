@@ -5,4 +5,5 @@ mod support;
 
 mod kinds;
 mod many;
+mod mpsc;
 mod spsc;

@@ -10,7 +10,8 @@ use futures_util::StreamExt;
 use shm_ring::spsc::{Consumer, Producer, SpscLayout};
 use shm_ring::{ClaimError, Error, Events, RecvError};
 
-use super::kinds::{KINDS, Kind, closed_is_none, receive_all, send_all};
+use super::kinds::spsc::{receive_all, send_all};
+use super::kinds::{KINDS, Kind, closed_is_none};
 use crate::support::backings::{Backing, for_every_backing};
 
 /// Both ends of a small ring, each over its own segment, which may wait in every way.
