@@ -50,12 +50,13 @@ mod signal;
 pub mod slot;
 pub mod spsc;
 mod sync;
+mod tasks;
 #[cfg(not(loom))]
 pub mod typed;
 pub mod wait;
 
 pub use error::{ClaimError, Error, RecvError};
-pub use event::EventFd;
+pub use event::{EventFd, Events};
 #[cfg(not(loom))]
 pub use fallback::Feature;
 pub use futex::Woken;
@@ -63,3 +64,5 @@ pub use peer::{PeerWord, Untrusted};
 pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, NOTE_BYTES, Segment};
 #[cfg(not(loom))]
 pub use segment::{Origin, Place, SegmentOptions};
+#[cfg(not(loom))]
+pub use tasks::{Messages, Pollable, Reactor};

@@ -76,6 +76,7 @@ mod receiver;
 mod ring;
 mod sender;
 mod taking;
+mod tasks;
 
 pub use crate::spsc::Events;
 pub use claim::{Batch, Claim};

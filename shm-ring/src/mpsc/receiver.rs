@@ -22,8 +22,8 @@ const THOROUGH: u32 = 64;
 ///
 /// `try_` functions are wait-free and never wait; the others poll for a while, then sleep.
 pub struct Receiver {
-    taking: Taking,
-    data: Signal,
+    pub(super) taking: Taking,
+    pub(super) data: Signal,
     spin: SpinBudget,
     /// A child has the handle, but not the memory.
     process: u32,
@@ -112,7 +112,9 @@ impl Receiver {
     fn wait(&mut self, until_ns: Option<u64>) -> Result<Found, RecvError> {
         // Polling looks at the head's own word only, which no producer but the next one writes; now and then at all.
         self.taking.tell_producers();
-        for _ in 0..self.taking.breath() { crate::sync::spin_loop(); }
+        for _ in 0..self.taking.breath() {
+            crate::sync::spin_loop();
+        }
         let mut looks = 0_u32;
         let polled = self.spin.poll(until_ns, || {
             looks += 1;
@@ -187,11 +189,6 @@ impl Receiver {
     pub fn producers_are_dead(&mut self) {
         self.taking.end();
         self.taking.space().wake_all();
-    }
-
-    /// Where this process waits for frames.
-    pub(crate) fn data_signal(&self) -> &Signal {
-        &self.data
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) enum Doorbell {
 pub(crate) struct Sending {
     pub(super) producing: Producing,
     doorbell: Doorbell,
-    space: Signal,
+    pub(super) space: Signal,
     /// A child has the handles, but not the memory.
     process: u32,
 }
@@ -62,7 +62,7 @@ impl Sending {
     }
 
     #[inline]
-    fn try_claim(&self, len: usize) -> Result<Claim<'_>, ClaimError> {
+    pub(super) fn try_claim(&self, len: usize) -> Result<Claim<'_>, ClaimError> {
         let block =
             if len <= self.producing.layout().inline_limit() { None } else { Some(self.producing.claim_block(len)?) };
         let position = self.producing.claim_cells(1, len)?;
@@ -79,7 +79,7 @@ impl Sending {
         Ok(())
     }
 
-    fn try_batch(&self, frames: u64) -> Result<Batch<'_>, ClaimError> {
+    pub(super) fn try_batch(&self, frames: u64) -> Result<Batch<'_>, ClaimError> {
         let cells = self.producing.ring.count();
         if frames > cells {
             let cell = self.producing.layout().cell_bytes();
@@ -140,7 +140,7 @@ impl Drop for Sending {
 /// - In a forked child a sender is of no use: the memory is not there.
 #[derive(Clone)]
 pub struct Sender {
-    shared: Arc<Sending>,
+    pub(super) shared: Arc<Sending>,
     /// Shared by the clones made after it was set.
     spin: Arc<SpinBudget>,
 }
@@ -305,10 +305,5 @@ impl Sender {
     /// Bytes of the largest payload that can be sent.
     pub fn limit(&self) -> usize {
         self.shared.producing.layout().limit()
-    }
-
-    /// Where this process waits for room.
-    pub(crate) fn space_signal(&self) -> &Signal {
-        &self.shared.space
     }
 }
