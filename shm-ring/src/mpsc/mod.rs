@@ -80,6 +80,7 @@ mod receiver;
 mod ring;
 mod sender;
 mod taking;
+mod tasks;
 
 pub use crate::spsc::{End, EndStats, Events};
 pub use claim::{Batch, Claim};

@@ -22,8 +22,8 @@ const THOROUGH: u32 = 64;
 ///
 /// `try_` functions are wait-free and never wait; the others poll for a while, then sleep.
 pub struct Receiver {
-    taking: Taking,
-    data: Signal,
+    pub(super) taking: Taking,
+    pub(super) data: Signal,
     spin: SpinBudget,
     /// A child has the handle, but not the memory.
     process: u32,
@@ -179,11 +179,6 @@ impl Receiver {
     /// Frames that the ring holds.
     pub fn capacity(&self) -> usize {
         self.taking.ring().count() as usize
-    }
-
-    /// Where this process waits for frames.
-    pub(crate) fn data_signal(&self) -> &Signal {
-        &self.data
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Doorbell {
 pub(crate) struct Sending {
     pub(super) producing: Producing,
     doorbell: Doorbell,
-    space: Signal,
+    pub(super) space: Signal,
     /// What ties it to its queue. Dropped last, after the ring was closed.
     #[cfg(not(loom))]
     link: OnceLock<Link>,
@@ -91,7 +91,7 @@ impl Sending {
     }
 
     #[inline]
-    fn try_claim(&self, len: usize) -> Result<Claim<'_>, ClaimError> {
+    pub(super) fn try_claim(&self, len: usize) -> Result<Claim<'_>, ClaimError> {
         let block =
             if len <= self.producing.layout().inline_limit() { None } else { Some(self.producing.claim_block(len)?) };
         let position = self.producing.claim_cells(1, len)?;
@@ -108,7 +108,7 @@ impl Sending {
         Ok(())
     }
 
-    fn try_batch(&self, frames: u64) -> Result<Batch<'_>, ClaimError> {
+    pub(super) fn try_batch(&self, frames: u64) -> Result<Batch<'_>, ClaimError> {
         let cells = self.producing.ring.count();
         if frames > cells {
             let cell = self.producing.layout().cell_bytes();
@@ -170,7 +170,7 @@ impl Drop for Sending {
 /// - In a forked child a sender is of no use: the memory is not there.
 #[derive(Clone)]
 pub struct Sender {
-    shared: Arc<Sending>,
+    pub(super) shared: Arc<Sending>,
     /// Shared by the clones made after it was set.
     spin: Arc<SpinBudget>,
 }
@@ -347,10 +347,5 @@ impl Sender {
     #[cfg(not(loom))]
     pub fn tag(&self) -> &[u8] {
         self.shared.link.get().map_or(&[], Link::tag)
-    }
-
-    /// Where this process waits for room.
-    pub(crate) fn space_signal(&self) -> &Signal {
-        &self.shared.space
     }
 }

@@ -71,6 +71,10 @@ impl Child {
         Self { process: command.spawn().expect("a process can be started"), line: Line::over(ours) }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn say(&self, text: impl Display) {
         self.line.say(text);
     }
