@@ -210,6 +210,27 @@ fn seed_12_a_segment_that_others_may_write_is_refused_unless_that_was_agreed() {
 }
 
 #[test]
+fn seed_12_what_a_dead_maker_left_is_swept_by_its_number_and_start() {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let start: u64 = stat[stat.rfind(')').unwrap() + 2..].split(' ').nth(19).unwrap().parse().unwrap();
+    let alive = std::process::id();
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let dead = child.id();
+    for place in Own::both() {
+        let path = place.path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let beside = |of: String| path.with_file_name(of);
+        let swept = [format!(".{name}.{dead}.{start}.0"), format!(".{name}.{alive}.{}.0", start - 1)];
+        let kept = [format!(".{name}.{alive}.{start}.x"), format!(".{name}.{alive}.{start}.123456789")];
+        swept.iter().chain(&kept).for_each(|file| fs::write(beside(file.clone()), "half").unwrap());
+        place.create(lanes(70), 1, &OPTIONS).unwrap();
+        assert!(swept.iter().all(|file| !beside(file.clone()).exists()), "{:?}", place.files());
+        assert!(kept.iter().all(|file| beside(file.clone()).exists()), "{:?}", place.files());
+    }
+}
+
+#[test]
 fn names_that_lead_elsewhere_or_hide_are_refused() {
     for name in ["", ".", "..", ".hidden", "a/b", "/a", "a b", "ä", "a\0b", "a\n", &"a".repeat(201)] {
         assert!(matches!(Place::named(name), Err(Error::BadName { .. })), "{name:?}");
