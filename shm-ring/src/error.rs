@@ -75,6 +75,14 @@ pub enum Error {
         /// Largest payload possible here.
         limit: usize,
     },
+    /// The two sides disagree about the type of the messages. Build both from the same definition.
+    #[error("messages here are {ours}, those of the other side are {theirs}")]
+    TypeMismatch {
+        /// Description of this side's type.
+        ours: String,
+        /// Description of the other side's, as it wrote it.
+        theirs: String,
+    },
     /// Nobody serves at that name. Start the service, or check the name and the runtime directory.
     #[error("nobody listens at `{name}` in {dir}")]
     NotFound {

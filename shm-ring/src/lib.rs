@@ -9,6 +9,7 @@
 //! - [`arena`]: blocks for what is too large for a cell or a slot;
 //! - [`ready`]: the doorbell of a consumer with many lanes; [`wait`]: how long to poll before sleeping;
 //! - [`lane`]: all of these laid out in one segment for one client and one server;
+//! - `typed`: messages of Rust types over any of the rings;
 //! - [`rendezvous`]: how two processes meet and learn of each other's end.
 //!
 //! It knows bytes, not services.
@@ -50,6 +51,8 @@ pub mod slot;
 pub mod spsc;
 mod sync;
 mod tasks;
+#[cfg(not(loom))]
+pub mod typed;
 pub mod wait;
 
 pub use error::{ClaimError, Error, RecvError};
@@ -58,7 +61,7 @@ pub use event::{EventFd, Events};
 pub use fallback::Feature;
 pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
-pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, Segment};
+pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, NOTE_BYTES, Segment};
 #[cfg(not(loom))]
 pub use segment::{Origin, Place, SegmentOptions};
 #[cfg(not(loom))]

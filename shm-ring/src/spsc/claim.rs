@@ -5,7 +5,7 @@ use std::io;
 
 use crate::arena::{ArenaOwner, BlockRef};
 use crate::error::ClaimError;
-use crate::spsc::cursor::{HEADER, Position};
+use crate::spsc::cursor::{HEADER, Position, UNIT};
 use crate::spsc::producer::{BLOCK_FRAME, Core, Room};
 use crate::spsc::word::{Header, Kind};
 use crate::sync::Ordering;
@@ -49,6 +49,11 @@ impl<'a> Claim<'a> {
     /// Bytes written so far: the length of the payload, if it is committed now.
     pub fn written(&self) -> usize {
         self.written
+    }
+
+    /// How far behind a multiple of 16 bytes the payload begins in both sides' memory: 8 in the ring, 0 in the arena.
+    pub fn skew(&self) -> usize {
+        if self.room.block.is_some() { 0 } else { HEADER % UNIT }
     }
 
     /// Appends to the payload.
