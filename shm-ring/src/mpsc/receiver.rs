@@ -158,8 +158,7 @@ impl Receiver {
     /// Ends the ring: every later claim is refused, and those that wait for room are. What was claimed before is still
     /// received, then [`RecvError::Closed`].
     pub fn close(&mut self) {
-        self.taking.ring().close();
-        self.taking.space().wake_all();
+        self.taking.close();
     }
 
     /// Frames on their way: claimed or committed, and not yet given back. Right from every process.
@@ -180,15 +179,6 @@ impl Receiver {
     /// Frames that the ring holds.
     pub fn capacity(&self) -> usize {
         self.taking.ring().count() as usize
-    }
-
-    /// Ends the ring for a producing process that is dead, by the kernel's word: what it committed is still received,
-    /// what it had only claimed is stepped over, then [`RecvError::Closed`].
-    ///
-    /// To be called when a socket hung up or a pidfd became readable, never for want of a sign of life.
-    pub fn producers_are_dead(&mut self) {
-        self.taking.end();
-        self.taking.space().wake_all();
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+#[cfg(not(loom))]
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::Events;
@@ -9,7 +11,9 @@ use super::claim::{Batch, Claim};
 use super::layout::MpscLayout;
 use super::position::{Kind, Position};
 use super::producing::Producing;
-use super::ring::{Ring, Role};
+#[cfg(not(loom))]
+use super::queue::{LaneBell, Link, QueueAddress};
+use super::ring::{CLOSED, DIED, GONE, Ring, Role};
 use crate::error::{ClaimError, Error};
 use crate::segment::Segment;
 use crate::signal::Signal;
@@ -21,6 +25,9 @@ use crate::wait::SpinBudget;
 pub(super) enum Doorbell {
     /// It waits for this ring alone.
     Ring(Signal),
+    /// It has many lanes, of which this is one.
+    #[cfg(not(loom))]
+    Lane(LaneBell),
 }
 
 /// What the handles of one process share. Dropped with the last of them, the ring is closed.
@@ -29,13 +36,30 @@ pub(crate) struct Sending {
     pub(super) producing: Producing,
     doorbell: Doorbell,
     pub(super) space: Signal,
+    /// What ties it to its queue. Dropped last, after the ring was closed.
+    #[cfg(not(loom))]
+    link: OnceLock<Link>,
     /// A child has the handles, but not the memory.
     process: u32,
 }
 
 impl Sending {
     pub(super) fn new(ring: Ring, doorbell: Doorbell, space: Signal) -> Self {
-        Self { producing: Producing::new(ring), doorbell, space, process: std::process::id() }
+        Self {
+            producing: Producing::new(ring),
+            doorbell,
+            space,
+            #[cfg(not(loom))]
+            link: OnceLock::new(),
+            process: std::process::id(),
+        }
+    }
+
+    /// Keeps the tie to a queue for as long as there are handles.
+    #[cfg(not(loom))]
+    pub(super) fn keep(&self, link: Link) {
+        // Once, by whoever made this.
+        let _ = self.link.set(link);
     }
 
     /// After a commit or an abort.
@@ -43,21 +67,26 @@ impl Sending {
     pub(super) fn frame_is_there(&self) {
         match &self.doorbell {
             Doorbell::Ring(data) => data.notify(),
+            #[cfg(not(loom))]
+            Doorbell::Lane(lane) => lane.announce(&self.producing.ring),
         }
     }
 
     /// Nothing is sent any more; whoever waits, on either side, learns of it.
-    pub(super) fn close(&self) {
-        self.producing.ring.close();
+    fn finish(&self, how: u64) {
+        self.producing.ring.finish(Role::Producers, how);
         self.space.wake_all();
         match &self.doorbell {
             Doorbell::Ring(data) => data.wake_all(),
+            #[cfg(not(loom))]
+            Doorbell::Lane(lane) => lane.ring(),
         }
     }
 
-    /// The consumer is gone: as [`close`](Self::close), but there is nobody to tell on the other side.
-    pub(super) fn end(&self) {
-        self.producing.ring.close();
+    /// The consumer's process is gone.
+    #[cfg(not(loom))]
+    pub(super) fn consumer_died(&self) {
+        self.producing.ring.finish(Role::Consumer, DIED);
         self.space.wake_all();
     }
 
@@ -127,7 +156,8 @@ impl Drop for Sending {
     fn drop(&mut self) {
         // In a forked child the memory is not mapped, and the ring is the parent's.
         if self.process == std::process::id() {
-            self.close();
+            // No claim outlives its handle: one that is still open was forgotten.
+            self.finish(GONE);
         }
     }
 }
@@ -273,7 +303,7 @@ impl Sender {
     /// Ends the ring: every later claim, from any handle, is [`ClaimError::Closed`], and so are those that wait. Frames
     /// claimed before can still be committed, and are received.
     pub fn close(&self) {
-        self.shared.close();
+        self.shared.finish(CLOSED);
     }
 
     /// Whether nothing can be sent any more: either side closed the ring, or the consumer is gone. One load.
@@ -305,5 +335,17 @@ impl Sender {
     /// Bytes of the largest payload that can be sent.
     pub fn limit(&self) -> usize {
         self.shared.producing.layout().limit()
+    }
+
+    /// The queue that this sends to; `None` for a ring of its own.
+    #[cfg(not(loom))]
+    pub fn queue(&self) -> Option<&QueueAddress> {
+        self.shared.link.get().map(Link::address)
+    }
+
+    /// What the queue's creator says that frames mean: [`QueueOptions::tag`](super::QueueOptions::tag).
+    #[cfg(not(loom))]
+    pub fn tag(&self) -> &[u8] {
+        self.shared.link.get().map_or(&[], Link::tag)
     }
 }
