@@ -29,7 +29,6 @@ fn producers_come_and_go_without_growth() {
             sender.send(&i.to_le_bytes()).expect("the queue lives");
             assert_eq!(queue.recv().expect("the frame").bytes(), i.to_le_bytes());
         }
-        assert!(queue.producers() <= 8, "lanes are given up while others come");
     };
     let settle = |queue: &mut shm_ring::mpsc::Queue| {
         until("all lanes are given up", || queue.try_recv().is_err() && queue.producers() == 0);

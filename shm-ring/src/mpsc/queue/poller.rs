@@ -142,11 +142,11 @@ impl Poller {
     fn heat_announced(&mut self, hub: &Hub) {
         let mut announced = std::mem::take(&mut self.announced);
         for index in announced.drain(..) {
-            if let Some(hot) = self.hot.iter_mut().find(|hot| hot.lane.index == index) {
-                hot.rang = true;
+            // The table knows whose bit it is now: a hot lane may have left it, and its bit be another's.
+            let Some((lane, taking)) = hub.take(index) else {
+                self.hot.iter_mut().filter(|hot| hot.lane.index == index).for_each(|hot| hot.rang = true);
                 continue;
-            }
-            let Some((lane, taking)) = hub.take(index) else { continue };
+            };
             if self.hot.len() >= MAX_HOT {
                 self.cool_idlest(hub);
             }
@@ -198,7 +198,6 @@ impl Poller {
             }
             Park::Sleep(bell) => {
                 for Hot { lane, taking, .. } in std::mem::take(&mut self.hot) {
-                    // If its producer left just now, it has rung since and brings the lane back.
                     hub.put(&lane, taking);
                 }
                 self.asleep = true;
