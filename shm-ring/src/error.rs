@@ -107,6 +107,20 @@ pub enum Error {
         /// The process that attached first.
         pid: u32,
     },
+    /// All lanes of the queue are taken. Close some senders, or create the queue for more producers.
+    #[error("the queue has {limit} producers and takes no more")]
+    TooManyProducers {
+        /// Most producers at a time.
+        limit: u32,
+    },
+    /// The text names no queue.
+    #[error("`{text}` cannot name a queue: {why}")]
+    BadAddress {
+        /// The text, or its beginning.
+        text: String,
+        /// The rule that it breaks.
+        why: &'static str,
+    },
     /// The runtime directory cannot be used: missing rights, not a directory, or somebody else's.
     #[error("runtime directory {dir} cannot be used: {why}")]
     RuntimeDir {

@@ -298,17 +298,6 @@ impl Region {
         }
     }
 
-    /// Copies bytes out by relaxed loads of whole words: a writer that races gives old or new bytes, never a data race.
-    ///
-    /// # Panics
-    /// If the range, up to its last word's end, lies outside the region or does not begin at a multiple of 8.
-    pub(crate) fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
-        let words = self.words(offset, bytes.len().div_ceil(8));
-        for (to, from) in bytes.chunks_mut(8).zip(words) {
-            to.copy_from_slice(&from.load(Ordering::Relaxed).to_le_bytes()[..to.len()]);
-        }
-    }
-
     /// Reads a published range in place.
     ///
     /// # Safety

@@ -72,6 +72,8 @@ mod frame;
 mod layout;
 mod position;
 mod producing;
+#[cfg(not(loom))]
+mod queue;
 mod receiver;
 mod ring;
 mod sender;
@@ -81,6 +83,8 @@ pub use crate::spsc::Events;
 pub use claim::{Batch, Claim};
 pub use frame::Frame;
 pub use layout::{MAX_CELLS, MAX_INLINE, MpscLayout};
+#[cfg(not(loom))]
+pub use queue::{Queue, QueueAddress, QueueOptions};
 pub use receiver::Receiver;
 pub use sender::Sender;
 

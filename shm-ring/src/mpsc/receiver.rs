@@ -112,7 +112,9 @@ impl Receiver {
     fn wait(&mut self, until_ns: Option<u64>) -> Result<Found, RecvError> {
         // Polling looks at the head's own word only, which no producer but the next one writes; now and then at all.
         self.taking.tell_producers();
-        for _ in 0..self.taking.breath() { crate::sync::spin_loop(); }
+        for _ in 0..self.taking.breath() {
+            crate::sync::spin_loop();
+        }
         let mut looks = 0_u32;
         let polled = self.spin.poll(until_ns, || {
             looks += 1;

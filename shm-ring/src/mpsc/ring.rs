@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::event::EventFd;
 use crate::peer::PeerWord;
 use crate::raw::{LINE, Section, Window};
+use crate::ready::Watch;
 use crate::segment::{Memory, Segment};
 use crate::signal::Signal;
 use crate::sync::Ordering;
@@ -126,10 +127,10 @@ impl Ring {
         self.word::<{ RELEASED_AT }>()
     }
 
-    /// For the lanes of a queue, see [`crate::ready`]. Written by the consumer.
-    #[inline]
-    pub(super) fn watch(&self) -> PeerWord<'_> {
-        self.word::<{ WATCH_AT }>()
+    /// By which the consumer of many lanes says whether it polls this one. Written by the consumer.
+    #[inline(always)]
+    pub(super) fn watch(&self) -> Watch<'_> {
+        Watch(self.word::<{ WATCH_AT }>())
     }
 
     /// Takes an end of the ring for this process, once for ever.

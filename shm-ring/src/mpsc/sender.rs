@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+#[cfg(not(loom))]
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::Events;
@@ -9,6 +11,8 @@ use super::claim::{Batch, Claim};
 use super::layout::MpscLayout;
 use super::position::{Kind, Position};
 use super::producing::Producing;
+#[cfg(not(loom))]
+use super::queue::{LaneBell, Link, QueueAddress};
 use super::ring::{Ring, Role};
 use crate::error::{ClaimError, Error};
 use crate::segment::Segment;
@@ -21,6 +25,9 @@ use crate::wait::SpinBudget;
 pub(super) enum Doorbell {
     /// It waits for this ring alone.
     Ring(Signal),
+    /// It has many lanes, of which this is one.
+    #[cfg(not(loom))]
+    Lane(LaneBell),
 }
 
 /// What the handles of one process share. Dropped with the last of them, the ring is closed.
@@ -29,13 +36,30 @@ pub(crate) struct Sending {
     pub(super) producing: Producing,
     doorbell: Doorbell,
     space: Signal,
+    /// What ties it to its queue. Dropped last, after the ring was closed.
+    #[cfg(not(loom))]
+    link: OnceLock<Link>,
     /// A child has the handles, but not the memory.
     process: u32,
 }
 
 impl Sending {
     pub(super) fn new(ring: Ring, doorbell: Doorbell, space: Signal) -> Self {
-        Self { producing: Producing::new(ring), doorbell, space, process: std::process::id() }
+        Self {
+            producing: Producing::new(ring),
+            doorbell,
+            space,
+            #[cfg(not(loom))]
+            link: OnceLock::new(),
+            process: std::process::id(),
+        }
+    }
+
+    /// Keeps the tie to a queue for as long as there are handles.
+    #[cfg(not(loom))]
+    pub(super) fn keep(&self, link: Link) {
+        // Once, by whoever made this.
+        let _ = self.link.set(link);
     }
 
     /// After a commit or an abort.
@@ -43,6 +67,8 @@ impl Sending {
     pub(super) fn frame_is_there(&self) {
         match &self.doorbell {
             Doorbell::Ring(data) => data.notify(),
+            #[cfg(not(loom))]
+            Doorbell::Lane(lane) => lane.announce(&self.producing.ring),
         }
     }
 
@@ -52,6 +78,8 @@ impl Sending {
         self.space.wake_all();
         match &self.doorbell {
             Doorbell::Ring(data) => data.wake_all(),
+            #[cfg(not(loom))]
+            Doorbell::Lane(lane) => lane.ring(),
         }
     }
 
@@ -305,6 +333,18 @@ impl Sender {
     /// Bytes of the largest payload that can be sent.
     pub fn limit(&self) -> usize {
         self.shared.producing.layout().limit()
+    }
+
+    /// The queue that this sends to; `None` for a ring of its own.
+    #[cfg(not(loom))]
+    pub fn queue(&self) -> Option<&QueueAddress> {
+        self.shared.link.get().map(Link::address)
+    }
+
+    /// What the queue's creator says that frames mean: [`QueueOptions::tag`](super::QueueOptions::tag).
+    #[cfg(not(loom))]
+    pub fn tag(&self) -> &[u8] {
+        self.shared.link.get().map_or(&[], Link::tag)
     }
 
     /// Where this process waits for room.

@@ -143,6 +143,11 @@ impl Taking {
         u32::try_from(run / 2).unwrap_or(0).min(LONGEST_BREATH)
     }
 
+    /// Whether a frame waits anywhere in the ring, or something impossible: whoever takes it will find out.
+    pub(super) fn has_committed(&mut self) -> bool {
+        !matches!(self.search(), Ok(None))
+    }
+
     /// Whether the ring is closed and every frame that was committed has been given back. Exact after a `search` that
     /// found nothing.
     pub(super) fn is_finished(&self) -> bool {

@@ -132,8 +132,8 @@ impl Place {
     ///
     /// # Errors
     /// [`Error::Taken`] if a handle of any process is open, or if what stands there is no segment;
-    /// [`Error::BadSegment`] if it is not within the circle of `options`; [`Error::ResourceExhausted`] if the system
-    /// has no room for all of it, here and never later; [`Error::System`] for other answers, such as missing rights.
+    /// [`Error::ResourceExhausted`] if the system has no room for all of it, here and never later; [`Error::System`] for
+    /// other answers, such as missing rights.
     pub fn create<L: Layout>(&self, layout: L, epoch: u64, options: &SegmentOptions) -> Result<Segment<L>, Error> {
         let directory = self.directory()?;
         let began = Instant::now();
@@ -142,7 +142,7 @@ impl Place {
         loop {
             let missed = match draft.publish() {
                 Err(Missed::Occupied) => match directory.file()? {
-                    Some(former) => self.replace(&directory, &former, &draft, options)?,
+                    Some(former) => self.replace(&directory, &former, &draft)?,
                     None => Some(Missed::Occupied),
                 },
                 answer => answer.err(),
@@ -162,10 +162,8 @@ impl Place {
         directory: &Directory<'_>,
         former: &OwnedFd,
         draft: &Draft<'_, L>,
-        options: &SegmentOptions,
     ) -> Result<Option<Missed>, Error> {
         self.is_ours(former)?;
-        options.admit(&mapping::stat(former.as_fd())?)?;
         if !lock::try_name(former)? || !directory.leads_to(former)? {
             return Ok(Some(Missed::Occupied));
         }
