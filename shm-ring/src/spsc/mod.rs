@@ -69,6 +69,8 @@ mod cursor;
 mod frame;
 mod layout;
 mod producer;
+#[cfg(all(test, not(loom)))]
+mod released_lags;
 mod ring;
 mod tasks;
 mod word;

@@ -16,9 +16,9 @@ use rkyv::validation::archive::ArchiveValidator;
 use rkyv::{Archive, Archived, Serialize};
 
 use super::Malformed;
-use super::ends::{FillFrame, append};
+use super::ends::{ClaimFrames, FillFrame, append};
 use super::receiver::COPIED_LEN;
-use super::sender::{Scratch, SendError};
+use super::sender::{Outlet, Scratch, SendError};
 use super::tag::short_name;
 use super::wire::Wire;
 use crate::error::ClaimError;
@@ -57,23 +57,29 @@ where
 {
     type View = T::Archived;
 
-    /// Writes into the scratch and copies that into the claim; a message that is too long for the scratch is only
+    /// Writes into the scratch and copies that into the ring; a message that is too long for the scratch is only
     /// counted from there on, and then written straight into the claim. Counting skips over texts and numbers without
     /// touching them, so that costs little where a message is long because of those.
     #[inline]
-    fn send<C: FillFrame>(
-        &self,
-        scratch: &mut Scratch,
-        claim: impl FnOnce(usize) -> Result<C, ClaimError>,
-    ) -> Result<(), SendError> {
+    fn send<E: ClaimFrames>(&self, scratch: &mut Scratch, outlet: Outlet<'_, E>) -> Result<(), SendError> {
         const { assert!(align_of::<T::Archived>() <= ALIGN, "an archive is aligned to 16 bytes at most") };
         let Scratch { arena, start } = scratch;
-        let mut sink = Sink { place: Place::Start(start), len: 0 };
+        let (header, room) = start.split_at_mut(HEADER_LEN);
+        let mut sink = Sink { place: Place::Start(room), len: 0 };
         let root = write(self, &mut sink, arena.acquire())?;
         let (len, is_whole) = (sink.len, matches!(sink.place, Place::Start(_)));
-        let mut claim = begin(claim, root, len)?;
+        if is_whole && HEADER_LEN + len <= COPIED_LEN {
+            header.copy_from_slice(&header_of(HEADER_LEN, root));
+            return Ok(outlet.send(&start[..HEADER_LEN + len])?);
+        }
+        // It will be read in place, so it has to be aligned there.
+        let mut claim = outlet.claim(PREFIX_MAX + len)?;
+        let is_aligned = (claim.skew() + HEADER_LEN).is_multiple_of(ALIGN);
+        let skip = if is_aligned { HEADER_LEN } else { PREFIX_MAX };
+        append(&mut claim, &header_of(skip, root))?;
+        append(&mut claim, &[0; PREFIX_MAX][HEADER_LEN..skip])?;
         if is_whole {
-            append(&mut claim, &start[..len])?;
+            append(&mut claim, &start[HEADER_LEN..][..len])?;
         } else {
             let mut sink = Sink { place: Place::Frame(&mut claim), len: 0 };
             let again = (write(self, &mut sink, arena.acquire())?, sink.len);
@@ -112,22 +118,9 @@ where
     serialize_using::<_, SendError>(value, &mut Serializer::new(sink, arena, ()))
 }
 
-/// Claims a frame for an archive of `len` bytes and fills it up to where the archive begins.
-#[inline]
-fn begin<C: FillFrame>(
-    claim: impl FnOnce(usize) -> Result<C, ClaimError>,
-    root: usize,
-    len: usize,
-) -> Result<C, SendError> {
-    let is_copied = HEADER_LEN + len <= COPIED_LEN;
-    let mut claim = claim(len + if is_copied { HEADER_LEN } else { PREFIX_MAX })?;
-    let is_aligned = is_copied || (claim.skew() + HEADER_LEN).is_multiple_of(ALIGN);
-    let skip = if is_aligned { HEADER_LEN } else { PREFIX_MAX };
+fn header_of(skip: usize, root: usize) -> [u8; HEADER_LEN] {
     // Positions are below `MAX_LEN`, so the root fits the lower half.
-    let header = (skip as u64) << 32 | root as u64;
-    append(&mut claim, &header.to_le_bytes())?;
-    append(&mut claim, &[0; PREFIX_MAX][HEADER_LEN..skip])?;
-    Ok(claim)
+    ((skip as u64) << 32 | root as u64).to_le_bytes()
 }
 
 /// Where an archive's bytes go.

@@ -33,6 +33,24 @@ pub trait ClaimFrames {
     /// # Errors
     /// As [`claim`](Self::claim), and [`ClaimError::TimedOut`].
     fn claim_deadline(&mut self, len: usize, deadline: Instant) -> Result<Self::Claim<'_>, ClaimError>;
+
+    /// Sends a frame whose payload is in one piece: claims, fills and commits in one step, which rings do faster.
+    ///
+    /// # Errors
+    /// As [`try_claim`](Self::try_claim).
+    fn try_send(&mut self, payload: &[u8]) -> Result<(), ClaimError>;
+
+    /// The same; blocks the thread while the ring is full.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    fn send(&mut self, payload: &[u8]) -> Result<(), ClaimError>;
+
+    /// The same; blocks the thread up to `deadline` while the ring is full.
+    ///
+    /// # Errors
+    /// As [`claim_deadline`](Self::claim_deadline).
+    fn send_deadline(&mut self, payload: &[u8], deadline: Instant) -> Result<(), ClaimError>;
 }
 
 /// A claimed frame, filled from its start on.
@@ -129,6 +147,21 @@ macro_rules! ends_of {
             #[inline]
             fn claim_deadline(&mut self, len: usize, deadline: Instant) -> Result<Self::Claim<'_>, ClaimError> {
                 <$producer>::claim_deadline(self, len, deadline)
+            }
+
+            #[inline]
+            fn try_send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+                <$producer>::try_send(self, payload)
+            }
+
+            #[inline]
+            fn send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+                <$producer>::send(self, payload)
+            }
+
+            #[inline]
+            fn send_deadline(&mut self, payload: &[u8], deadline: Instant) -> Result<(), ClaimError> {
+                <$producer>::send_deadline(self, payload, deadline)
             }
         }
 

@@ -97,19 +97,14 @@ pub enum Malformed {
 /// The sealed half of [`Message`]: how a type is written and read.
 mod wire {
     use super::Malformed;
-    use super::ends::FillFrame;
-    use super::sender::{Scratch, SendError};
-    use crate::error::ClaimError;
+    use super::ends::ClaimFrames;
+    use super::sender::{Outlet, Scratch, SendError};
 
     pub trait Wire {
         type View: ?Sized;
 
-        /// Claims a frame of the length that the message needs, fills and commits it.
-        fn send<C: FillFrame>(
-            &self,
-            scratch: &mut Scratch,
-            claim: impl FnOnce(usize) -> Result<C, ClaimError>,
-        ) -> Result<(), SendError>;
+        /// Sends the message as one frame of the length that it needs.
+        fn send<E: ClaimFrames>(&self, scratch: &mut Scratch, outlet: Outlet<'_, E>) -> Result<(), SendError>;
 
         /// Checks a payload and reads it in place.
         fn read(payload: &[u8]) -> Result<&Self::View, Malformed>;

@@ -9,11 +9,10 @@ use std::any::type_name;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::Malformed;
-use super::ends::{FillFrame, append};
-use super::sender::{Scratch, SendError};
+use super::ends::ClaimFrames;
+use super::sender::{Outlet, Scratch, SendError};
 use super::tag::short_name;
 use super::wire::Wire;
-use crate::error::ClaimError;
 
 /// Largest alignment of plain data, in bytes: payloads of every ring begin at a multiple of it.
 const MAX_ALIGN: usize = 8;
@@ -29,25 +28,13 @@ const fn check_align<T>() {
     assert!(align_of::<T>() <= MAX_ALIGN, "plain data is aligned to 8 bytes at most");
 }
 
-#[inline]
-fn send_bytes<C: FillFrame>(bytes: &[u8], claim: impl FnOnce(usize) -> Result<C, ClaimError>) -> Result<(), SendError> {
-    let mut claim = claim(bytes.len())?;
-    append(&mut claim, bytes)?;
-    claim.commit();
-    Ok(())
-}
-
 impl<T: NoUninit + AnyBitPattern> Wire for Plain<T> {
     type View = T;
 
     #[inline]
-    fn send<C: FillFrame>(
-        &self,
-        _: &mut Scratch,
-        claim: impl FnOnce(usize) -> Result<C, ClaimError>,
-    ) -> Result<(), SendError> {
+    fn send<E: ClaimFrames>(&self, _: &mut Scratch, outlet: Outlet<'_, E>) -> Result<(), SendError> {
         const { check_align::<T>() };
-        send_bytes(bytemuck::bytes_of(&self.0), claim)
+        Ok(outlet.send(bytemuck::bytes_of(&self.0))?)
     }
 
     #[inline]
@@ -67,13 +54,9 @@ impl<T: NoUninit + AnyBitPattern> Wire for [T] {
     type View = [T];
 
     #[inline]
-    fn send<C: FillFrame>(
-        &self,
-        _: &mut Scratch,
-        claim: impl FnOnce(usize) -> Result<C, ClaimError>,
-    ) -> Result<(), SendError> {
+    fn send<E: ClaimFrames>(&self, _: &mut Scratch, outlet: Outlet<'_, E>) -> Result<(), SendError> {
         const { check_align::<T>() };
-        send_bytes(bytemuck::cast_slice(self), claim)
+        Ok(outlet.send(bytemuck::cast_slice(self))?)
     }
 
     #[inline]

@@ -32,11 +32,45 @@ pub enum SendError {
     },
 }
 
+/// A ring's end for one message, and how long to wait for room.
+#[derive(Debug)]
+pub struct Outlet<'a, E> {
+    end: &'a mut E,
+    wait: Wait,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Wait {
+    Never,
+    Forever,
+    Until(Instant),
+}
+
+impl<'a, E: ClaimFrames> Outlet<'a, E> {
+    #[inline]
+    pub(super) fn claim(self, len: usize) -> Result<E::Claim<'a>, ClaimError> {
+        match self.wait {
+            Wait::Never => self.end.try_claim(len),
+            Wait::Forever => self.end.claim(len),
+            Wait::Until(deadline) => self.end.claim_deadline(len, deadline),
+        }
+    }
+
+    #[inline]
+    pub(super) fn send(self, payload: &[u8]) -> Result<(), ClaimError> {
+        match self.wait {
+            Wait::Never => self.end.try_send(payload),
+            Wait::Forever => self.end.send(payload),
+            Wait::Until(deadline) => self.end.send_deadline(payload, deadline),
+        }
+    }
+}
+
 /// Memory that serialising uses again and again, so that a warm sender never allocates.
 pub struct Scratch {
     /// For a few bytes per element of nested collections. Grows to the largest message and stays.
     pub(super) arena: Arena,
-    /// The start of an archive, header in front.
+    /// A header, and the start of an archive behind it.
     pub(super) start: Box<[u8]>,
 }
 
@@ -83,8 +117,7 @@ impl<T: Message + ?Sized, E: ClaimFrames> Sender<T, E> {
     /// [`SendError::Claim`] with what [`ClaimFrames::try_claim`] answered, or another [`SendError`].
     #[inline]
     pub fn try_send(&mut self, message: &T) -> Result<(), SendError> {
-        let end = &mut self.end;
-        message.send(&mut self.scratch, |len| end.try_claim(len))
+        self.send_waiting(message, Wait::Never)
     }
 
     /// Sends a message; blocks the thread while the ring is full.
@@ -93,8 +126,7 @@ impl<T: Message + ?Sized, E: ClaimFrames> Sender<T, E> {
     /// As [`try_send`](Self::try_send), but never `Full`.
     #[inline]
     pub fn send(&mut self, message: &T) -> Result<(), SendError> {
-        let end = &mut self.end;
-        message.send(&mut self.scratch, |len| end.claim(len))
+        self.send_waiting(message, Wait::Forever)
     }
 
     /// Sends a message; blocks the thread up to `deadline` while the ring is full.
@@ -103,8 +135,12 @@ impl<T: Message + ?Sized, E: ClaimFrames> Sender<T, E> {
     /// As [`send`](Self::send), and [`ClaimError::TimedOut`].
     #[inline]
     pub fn send_deadline(&mut self, message: &T, deadline: Instant) -> Result<(), SendError> {
-        let end = &mut self.end;
-        message.send(&mut self.scratch, |len| end.claim_deadline(len, deadline))
+        self.send_waiting(message, Wait::Until(deadline))
+    }
+
+    #[inline]
+    fn send_waiting(&mut self, message: &T, wait: Wait) -> Result<(), SendError> {
+        message.send(&mut self.scratch, Outlet { end: &mut self.end, wait })
     }
 }
 

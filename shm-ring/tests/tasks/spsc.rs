@@ -33,12 +33,13 @@ fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
 for_every_backing!(threads_event_loops_and_tasks_stream_to_each_other, |backing| {
     let sent = payloads(500);
     for (sends, receives) in KINDS.into_iter().flat_map(|sends| KINDS.map(|receives| (sends, receives))) {
-        let (mut producer, mut consumer) = ring(backing, 256);
+        let (producer, mut consumer) = ring(backing, 256);
         let mut received = Vec::new();
         thread::scope(|scope| {
             scope.spawn(|| {
+                // Moved in, so that the ring ends with the thread, whatever it ends by.
+                let mut producer = producer;
                 send_all(&mut producer, sends, &sent);
-                producer.close();
             });
             receive_all(&mut consumer, receives, |payload| received.push(payload.to_vec()));
         });
@@ -50,14 +51,14 @@ for_every_backing!(threads_event_loops_and_tasks_stream_to_each_other, |backing|
 
 for_every_backing!(one_end_waits_now_in_this_way_and_now_in_that, |backing| {
     let sent = payloads(600);
-    let (mut producer, mut consumer) = ring(backing, 256);
+    let (producer, mut consumer) = ring(backing, 256);
     let mut received = Vec::new();
     thread::scope(|scope| {
         scope.spawn(|| {
+            let mut producer = producer;
             for (payloads, kind) in sent.chunks(50).zip(KINDS.into_iter().cycle()) {
                 send_all(&mut producer, kind, payloads);
             }
-            producer.close();
         });
         for turn in 0.. {
             let before = received.len();
@@ -117,11 +118,11 @@ for_every_backing!(the_end_of_either_side_wakes_tasks_of_the_other, |backing| {
 
 for_every_backing!(a_stream_gives_what_was_sent_and_ends_with_the_ring, |backing| {
     let sent = payloads(300);
-    let (mut producer, mut consumer) = ring(backing, 256);
+    let (producer, mut consumer) = ring(backing, 256);
     let received = thread::scope(|scope| {
         scope.spawn(|| {
+            let mut producer = producer;
             send_all(&mut producer, Kind::Task, &sent);
-            producer.close();
         });
         block_on(consumer.messages().map(|message| message.expect("the ring is sound")).collect::<Vec<_>>())
     });
