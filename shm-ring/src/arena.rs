@@ -274,7 +274,10 @@ impl ArenaOwner {
             }
             // ORDERING: Acquire, pairs with the Release store in `ArenaReader::give_back`: the reader's reads of the
             // block are over before we write it again.
-            let back = self.arena.returned(index).load(Ordering::Acquire).decode(|word| word == u64::from(lent));
+            let back = self.arena.returned(index).load(Ordering::Acquire).decode(|word| {
+                // Weakened (`arena_any_life`), what was returned once is taken back for ever.
+                word == u64::from(lent) || (cfg!(weaken = "arena_any_life") && word != 0)
+            });
             // ORDERING: Relaxed: the exchange decides between two threads that sweep at once, `push` orders the rest.
             if back && self.lent[index as usize].compare_exchange(lent, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             {

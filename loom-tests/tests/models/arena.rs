@@ -22,3 +22,19 @@ fn a_block_is_used_again_only_after_it_was_given_back() {
         }
     });
 }
+
+/// The only block is lent a second time while the reader gives back the first life: the owner gets it once more, and not
+/// while the second life is with the reader.
+#[test]
+fn a_block_that_was_given_back_once_is_not_taken_back_again() {
+    explore("arena second life", None, || {
+        let (owner, reader) = arena();
+        let first = owner.allocate(8).unwrap().lend();
+        let returner = thread::spawn(move || reader.give_back(first));
+        let early = owner.allocate(8).map(|block| block.lend());
+        returner.join().unwrap();
+        let second = early.or_else(|| owner.allocate(8).map(|block| block.lend()));
+        assert!(second.is_some_and(|second| second != first));
+        assert!(owner.allocate(8).is_none(), "it is with the reader");
+    });
+}

@@ -100,6 +100,29 @@ fn racing_claims_get_different_cells() {
     });
 }
 
+/// Who sees another thread's claim sees the head that allowed it: with an older head, more cells would be claimed than
+/// there are.
+#[test]
+fn a_claim_that_is_seen_comes_with_the_head_that_allowed_it() {
+    explore("mpsc claim after claim", Some(2), || {
+        let (sender, mut receiver) = mpsc(1, 0);
+        send(&sender, 1).unwrap();
+        let senders: Vec<_> = (2..=3)
+            .map(|i| {
+                let sender = sender.clone();
+                thread::spawn(move || match send(&sender, i) {
+                    Ok(()) => 1,
+                    Err(ClaimError::Full { .. }) => 0,
+                    Err(other) => panic!("{other}"),
+                })
+            })
+            .collect();
+        assert_eq!(look(&mut receiver), Some(1));
+        let sent: usize = senders.into_iter().map(|sender| sender.join().unwrap()).sum();
+        assert_eq!(rest(&mut receiver).len(), sent);
+    });
+}
+
 /// One thread commits two frames in order while another holds a claim before them: the second never comes first.
 #[test]
 fn a_search_past_a_held_claim_keeps_the_order() {
