@@ -13,7 +13,10 @@
 //! serializer nor the validator has a notion of shared pointers.
 //!
 //! Two programs that disagree about `T` find out when the second one opens the segment, not when it reads garbage: a
-//! segment of the layout [`Typed<T, L>`](Typed) carries the [`TypeTag`] of `T`, and opening compares it.
+//! segment of the layout [`Typed<T, L>`](Typed) carries the [`TypeTag`] of `T`, and opening compares it. A queue between
+//! processes tells its tag to each producer that opens it, by
+//! [`QueueOptions::create_of`](crate::mpsc::QueueOptions::create_of) and
+//! [`open_of`](crate::mpsc::QueueOptions::open_of).
 //!
 //! # What a sent archive looks like
 //! ```text
@@ -33,6 +36,7 @@ mod archive;
 mod ends;
 mod layout;
 mod plain;
+mod queue;
 mod receiver;
 mod sender;
 mod tag;
