@@ -12,6 +12,34 @@
 //! `Rc`, `Arc`, `Weak` and trait objects in a message do not compile: an archive here is a tree, and neither the
 //! serializer nor the validator has a notion of shared pointers.
 //!
+//! ```
+//! use rkyv::{Archive, Serialize};
+//! use shm_ring::Segment;
+//! use shm_ring::spsc::{Consumer, Events, Producer, SpscLayout};
+//! use shm_ring::typed::Typed;
+//!
+//! #[derive(Archive, Serialize)]
+//! struct Order {
+//!     symbol: String,
+//!     fills: Vec<f64>,
+//! }
+//!
+//! let segment = Segment::heap(Typed::<Order, _>::new(SpscLayout::new(4096)?), 1);
+//! let mut sender = segment.sender(|ring| Producer::attach(ring, Events::default()))?;
+//! let mut receiver = segment.receiver(|ring| Consumer::attach(ring, Events::default()))?;
+//!
+//! sender.send(&Order { symbol: "ABC".into(), fills: vec![1.5, 2.5] })?;
+//! let received = receiver.recv()?;
+//! let order = received.read()?;
+//! assert_eq!((order.symbol.as_str(), order.fills.len()), ("ABC", 2));
+//! drop(received);
+//!
+//! sender.end_mut().send(b"not an order")?;
+//! let error = receiver.recv()?.read().map(drop).unwrap_err();
+//! assert!(error.to_string().starts_with("message 1 of 12 bytes is no `"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Two programs that disagree about `T` find out when the second one opens the segment, not when it reads garbage: a
 //! segment of the layout [`Typed<T, L>`](Typed) carries the [`TypeTag`] of `T`, and opening compares it. A queue between
 //! processes tells its tag to each producer that opens it, by
