@@ -99,6 +99,17 @@ pub enum Error {
         /// The process that listens there.
         pid: u32,
     },
+    /// An event loop of this process waits for that side of the ring already. Share its
+    /// [`Pollable`](crate::Pollable), or wait by tasks, of which there may be many.
+    #[error("an event loop waits for this side of the ring already")]
+    AlreadyPolled,
+    /// Tasks and event loops cannot wait here: the end was made without an eventfd. Wait by a thread, or make it with
+    /// [`Events`](crate::Events).
+    #[error("tasks and event loops cannot wait here: no {missing}")]
+    CannotWait {
+        /// What is missing.
+        missing: &'static str,
+    },
     /// That end of the ring has, or had, an owner. A ring has one producer and one consumer for life: make another.
     #[error("the ring's {role} is process {pid}")]
     AlreadyAttached {
@@ -184,6 +195,13 @@ pub enum ClaimError {
         /// Bytes free for one frame at the deadline.
         free: usize,
     },
+    /// A task cannot wait for room here: the end was made without an eventfd, or the process can have no reactor. Wait by
+    /// a thread, make the end with [`Events`](crate::Events), or free descriptors.
+    #[error("a task cannot wait for room: no {missing}")]
+    CannotWait {
+        /// What is missing.
+        missing: &'static str,
+    },
     /// The consumer wrote an impossible word: it is broken or hostile. Give the ring up.
     #[error("consumer wrote an impossible {what}: {found:#x}")]
     Corrupt {
@@ -207,6 +225,13 @@ pub enum RecvError {
     /// The ring is closed and every frame that was committed has been received.
     #[error("ring is closed")]
     Closed,
+    /// A task cannot wait for frames here: the end was made without an eventfd, or the process can have no reactor. Wait
+    /// by a thread, make the end with [`Events`](crate::Events), or free descriptors.
+    #[error("a task cannot wait for frames: no {missing}")]
+    CannotWait {
+        /// What is missing.
+        missing: &'static str,
+    },
     /// The producer wrote an impossible word: it is broken or hostile. Give the ring up.
     #[error("producer wrote an impossible {what}: {found:#x} at {at}")]
     Corrupt {

@@ -12,6 +12,7 @@ use crate::raw::LINE_PAIR;
 use crate::ready::{ReadyLayout, ReadySet, Watch};
 use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
 use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots};
+pub use crate::tasks::credits::Credits;
 
 /// A segment of so many bytes after the header.
 #[derive(Debug, Clone)]

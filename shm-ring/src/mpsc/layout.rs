@@ -17,6 +17,7 @@ pub const MAX_INLINE: usize = 4096 - 8;
 const CELL_SHIFT: u32 = 7;
 
 pub(super) const ROLES_AT: usize = HEADER_BYTES;
+pub(super) const ENDS_AT: usize = ROLES_AT + 16;
 pub(super) const TAIL_AT: usize = ROLES_AT + LINE_PAIR;
 pub(super) const SEEN_AT: usize = TAIL_AT + 8;
 pub(super) const FULL_AT: usize = TAIL_AT + LINE_PAIR;

@@ -8,7 +8,8 @@
 //! | byte | word | written by |
 //! |---|---|---|
 //! | 0 | header of the segment | maker |
-//! | 128, 136 | process that has the producers' end, the consumer's end | each end, once |
+//! | 128, 136 | who has the producers' end, the consumer's: bit 32 and the process id | each end, once |
+//! | 144, 152 | how the producers, the consumer ended: 1 closed, 2 no handle is left, 3 died | each once, by it or for it |
 //! | 256 | `tail`: next position to claim, in the upper 63 bits; bit 0: closed | producers; bit 0 either side |
 //! | 264 | `seen`: a `head` that the producers remember | producers |
 //! | 384 | how often the ring was full | producers |
@@ -68,6 +69,7 @@ worker.join().expect("it does not panic")?;
 )]
 
 mod claim;
+mod control;
 mod frame;
 mod layout;
 mod position;
@@ -78,9 +80,11 @@ mod receiver;
 mod ring;
 mod sender;
 mod taking;
+mod tasks;
 
-pub use crate::spsc::Events;
+pub use crate::spsc::{End, EndStats, Events};
 pub use claim::{Batch, Claim};
+pub use control::{Control, Stats};
 pub use frame::Frame;
 pub use layout::{MAX_CELLS, MAX_INLINE, MpscLayout};
 #[cfg(not(loom))]

@@ -93,7 +93,7 @@ impl Producing {
 
     #[cold]
     fn full_of_cells(&self, cells: u64, free: u64) -> ClaimError {
-        self.ring.full_count().fetch_add(1, Ordering::Relaxed);
+        self.ring.count_full();
         let bytes = |cells: u64| cells as usize * self.layout().cell_bytes();
         ClaimError::Full { needed: bytes(cells), free: bytes(free) }
     }
@@ -109,7 +109,7 @@ impl Producing {
             return Err(ClaimError::TooLarge { len, limit });
         }
         self.blocks.allocate(len).ok_or_else(|| {
-            self.ring.full_count().fetch_add(1, Ordering::Relaxed);
+            self.ring.count_full();
             ClaimError::Full { needed: len, free: self.blocks.largest_free() }
         })
     }

@@ -22,8 +22,8 @@ const THOROUGH: u32 = 64;
 ///
 /// `try_` functions are wait-free and never wait; the others poll for a while, then sleep.
 pub struct Receiver {
-    taking: Taking,
-    data: Signal,
+    pub(super) taking: Taking,
+    pub(super) data: Signal,
     spin: SpinBudget,
     /// A child has the handle, but not the memory.
     process: u32,
@@ -158,8 +158,7 @@ impl Receiver {
     /// Ends the ring: every later claim is refused, and those that wait for room are. What was claimed before is still
     /// received, then [`RecvError::Closed`].
     pub fn close(&mut self) {
-        self.taking.ring().close();
-        self.taking.space().wake_all();
+        self.taking.close();
     }
 
     /// Frames on their way: claimed or committed, and not yet given back. Right from every process.
@@ -180,20 +179,6 @@ impl Receiver {
     /// Frames that the ring holds.
     pub fn capacity(&self) -> usize {
         self.taking.ring().count() as usize
-    }
-
-    /// Ends the ring for a producing process that is dead, by the kernel's word: what it committed is still received,
-    /// what it had only claimed is stepped over, then [`RecvError::Closed`].
-    ///
-    /// To be called when a socket hung up or a pidfd became readable, never for want of a sign of life.
-    pub fn producers_are_dead(&mut self) {
-        self.taking.end();
-        self.taking.space().wake_all();
-    }
-
-    /// Where this process waits for frames.
-    pub(crate) fn data_signal(&self) -> &Signal {
-        &self.data
     }
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::layout::{
-    ABORTED_AT, CELLS_AT, DATA_AT, EMPTY_AT, FULL_AT, HEAD_AT, MpscLayout, RELEASED_AT, ROLES_AT, SEEN_AT, SPACE_AT,
-    TAIL_AT, WATCH_AT,
+    ABORTED_AT, CELLS_AT, DATA_AT, EMPTY_AT, ENDS_AT, FULL_AT, HEAD_AT, MpscLayout, RELEASED_AT, ROLES_AT, SEEN_AT,
+    SPACE_AT, TAIL_AT, WATCH_AT,
 };
 use super::position::{Position, Tail};
 use crate::error::Error;
@@ -15,7 +15,18 @@ use crate::raw::{LINE, Section, Window};
 use crate::ready::Watch;
 use crate::segment::{Memory, Segment};
 use crate::signal::Signal;
+use crate::spsc::End;
 use crate::sync::Ordering;
+
+/// An end that its owner closed, or somebody for it; what was claimed may still be committed.
+pub(super) const CLOSED: u64 = 1;
+/// An end of which no handle is left: what is not committed never will be.
+pub(super) const GONE: u64 = 2;
+/// An end whose process died.
+pub(super) const DIED: u64 = 3;
+
+/// Marks a role word as taken, whatever the process's number, which is the low half.
+const TAKEN: u64 = 1 << 32;
 
 /// Bytes of a cell before its body.
 const HEADER: usize = 8;
@@ -97,10 +108,9 @@ impl Ring {
         self.word::<{ SEEN_AT }>()
     }
 
-    /// How often a claim was refused because the ring was full. Written by producers.
-    #[inline]
-    pub(super) fn full_count(&self) -> PeerWord<'_> {
-        self.word::<{ FULL_AT }>()
+    /// Counts a claim that was refused because the ring was full.
+    pub(super) fn count_full(&self) {
+        self.word::<{ FULL_AT }>().fetch_add(1, Ordering::Relaxed);
     }
 
     /// The lowest position that is not given back. Written by the consumer for each frame.
@@ -109,16 +119,14 @@ impl Ring {
         self.word::<{ HEAD_AT }>()
     }
 
-    /// Frames that their producers took back. Written by the consumer.
-    #[inline]
-    pub(super) fn aborted_count(&self) -> PeerWord<'_> {
-        self.word::<{ ABORTED_AT }>()
+    /// Consumer: so many frames were stepped over so far.
+    pub(super) fn note_aborted(&self, count: u64) {
+        self.word::<{ ABORTED_AT }>().store(count, Ordering::Relaxed);
     }
 
-    /// How often the consumer found nothing. Written by the consumer.
-    #[inline]
-    pub(super) fn empty_count(&self) -> PeerWord<'_> {
-        self.word::<{ EMPTY_AT }>()
+    /// Consumer: so often there was nothing so far.
+    pub(super) fn note_empty(&self, count: u64) {
+        self.word::<{ EMPTY_AT }>().store(count, Ordering::Relaxed);
     }
 
     /// The head as of now and then: what producers that wait for room poll. Written by the consumer.
@@ -133,16 +141,60 @@ impl Ring {
         Watch(self.word::<{ WATCH_AT }>())
     }
 
-    /// Takes an end of the ring for this process, once for ever.
-    pub(super) fn take_role(&self, role: Role) -> Result<(), Error> {
-        let word = match role {
+    fn role(&self, role: Role) -> PeerWord<'_> {
+        match role {
             Role::Producers => self.word::<{ ROLES_AT }>(),
             Role::Consumer => self.word::<{ ROLES_AT + 8 }>(),
-        };
-        let ours = u64::from(std::process::id());
+        }
+    }
+
+    fn end(&self, role: Role) -> PeerWord<'_> {
+        match role {
+            Role::Producers => self.word::<{ ENDS_AT }>(),
+            Role::Consumer => self.word::<{ ENDS_AT + 8 }>(),
+        }
+    }
+
+    /// Takes an end of the ring for this process, once for ever.
+    pub(super) fn take_role(&self, role: Role) -> Result<(), Error> {
+        let ours = TAKEN | u64::from(std::process::id());
         // ORDERING: Relaxed: who is first is decided by the exchange, and nothing is published by it.
-        word.compare_exchange(0, ours, Ordering::Relaxed, Ordering::Relaxed)
-            .map_err(|found| found.decode(|pid| Error::AlreadyAttached { role: role.name(), pid: pid as u32 }))
+        let taken = self.role(role).compare_exchange(0, ours, Ordering::Relaxed, Ordering::Relaxed);
+        taken.map_err(|found| Error::AlreadyAttached { role: role.name(), pid: found.decode(|word| word as u32) })
+    }
+
+    /// How an end stands, and the process that has it or had it.
+    pub(super) fn standing(&self, role: Role) -> (End, u32) {
+        let owner = self.role(role).load(Ordering::Relaxed).decode(|word| word);
+        let end = match (owner, self.end(role).load(Ordering::Relaxed).decode(|word| word)) {
+            (_, DIED) => End::Died,
+            (_, CLOSED | GONE) => End::Closed,
+            (0, _) => End::Free,
+            _ => End::Attached,
+        };
+        (end, owner as u32)
+    }
+
+    /// Says how an end has ended, unless it is known to be worse already, and that nothing can be claimed from now on.
+    pub(super) fn finish(&self, role: Role, how: u64) {
+        let end = self.end(role);
+        let mut before = end.load(Ordering::Relaxed).decode(|how| how);
+        // ORDERING: Release, pairs with the Acquire in `producers_are_gone`: what they committed is visible to whoever
+        // sees the end.
+        while before < how
+            && let Err(found) = end.compare_exchange(before, how, Ordering::Release, Ordering::Relaxed)
+        {
+            before = found.decode(|how| how);
+        }
+        // ORDERING: AcqRel: whoever reads the bit sees what its setter did before, and the setter's wake-up that follows
+        // is not moved before it.
+        self.tail().fetch_or(Tail::CLOSED, Ordering::AcqRel);
+    }
+
+    /// Whether nothing more is committed, whatever is claimed.
+    pub(super) fn producers_are_gone(&self) -> bool {
+        // ORDERING: Acquire, pairs with the Release in `finish`.
+        self.end(Role::Producers).load(Ordering::Acquire).decode(|how| how >= GONE)
     }
 
     /// The consumer waits here for frames.
@@ -199,15 +251,19 @@ impl Ring {
         }
     }
 
-    /// Nothing can be claimed from now on.
-    pub(super) fn close(&self) {
-        // ORDERING: AcqRel: whoever reads the bit sees what its setter did before, and the setter's wake-up that follows
-        // is not moved before it.
-        self.tail().fetch_or(Tail::CLOSED, Ordering::AcqRel);
-    }
-
     pub(super) fn is_closed(&self) -> bool {
         self.tail().load(Ordering::Relaxed).decode(|word| Tail::of(word).is_closed())
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let count = |word: PeerWord<'_>| word.load(Ordering::Relaxed).decode(|count| count);
+        Counts {
+            claimed: Tail::of(count(self.tail())).position().get(),
+            given_back: count(self.head()),
+            aborted: count(self.word::<{ ABORTED_AT }>()),
+            full: count(self.word::<{ FULL_AT }>()),
+            empty: count(self.word::<{ EMPTY_AT }>()),
+        }
     }
 
     /// Frames claimed and not yet given back; also those that are still being written or were taken back. Two loads,
@@ -217,6 +273,15 @@ impl Ring {
         let tail = self.tail().load(Ordering::Relaxed).decode(|word| Tail::of(word).position());
         u64::try_from(tail.since(head)).unwrap_or(0).min(self.count)
     }
+}
+
+/// What a ring's words count.
+pub(super) struct Counts {
+    pub(super) claimed: u64,
+    pub(super) given_back: u64,
+    pub(super) aborted: u64,
+    pub(super) full: u64,
+    pub(super) empty: u64,
 }
 
 /// One end of a ring. An end belongs to one process for the life of the ring.

@@ -13,7 +13,7 @@ use super::position::{Kind, Position};
 use super::producing::Producing;
 #[cfg(not(loom))]
 use super::queue::{LaneBell, Link, QueueAddress};
-use super::ring::{Ring, Role};
+use super::ring::{CLOSED, DIED, GONE, Ring, Role};
 use crate::error::{ClaimError, Error};
 use crate::segment::Segment;
 use crate::signal::Signal;
@@ -35,7 +35,7 @@ pub(super) enum Doorbell {
 pub(crate) struct Sending {
     pub(super) producing: Producing,
     doorbell: Doorbell,
-    space: Signal,
+    pub(super) space: Signal,
     /// What ties it to its queue. Dropped last, after the ring was closed.
     #[cfg(not(loom))]
     link: OnceLock<Link>,
@@ -73,8 +73,8 @@ impl Sending {
     }
 
     /// Nothing is sent any more; whoever waits, on either side, learns of it.
-    pub(super) fn close(&self) {
-        self.producing.ring.close();
+    fn finish(&self, how: u64) {
+        self.producing.ring.finish(Role::Producers, how);
         self.space.wake_all();
         match &self.doorbell {
             Doorbell::Ring(data) => data.wake_all(),
@@ -83,14 +83,15 @@ impl Sending {
         }
     }
 
-    /// The consumer is gone: as [`close`](Self::close), but there is nobody to tell on the other side.
-    pub(super) fn end(&self) {
-        self.producing.ring.close();
+    /// The consumer's process is gone.
+    #[cfg(not(loom))]
+    pub(super) fn consumer_died(&self) {
+        self.producing.ring.finish(Role::Consumer, DIED);
         self.space.wake_all();
     }
 
     #[inline]
-    fn try_claim(&self, len: usize) -> Result<Claim<'_>, ClaimError> {
+    pub(super) fn try_claim(&self, len: usize) -> Result<Claim<'_>, ClaimError> {
         let block =
             if len <= self.producing.layout().inline_limit() { None } else { Some(self.producing.claim_block(len)?) };
         let position = self.producing.claim_cells(1, len)?;
@@ -107,7 +108,7 @@ impl Sending {
         Ok(())
     }
 
-    fn try_batch(&self, frames: u64) -> Result<Batch<'_>, ClaimError> {
+    pub(super) fn try_batch(&self, frames: u64) -> Result<Batch<'_>, ClaimError> {
         let cells = self.producing.ring.count();
         if frames > cells {
             let cell = self.producing.layout().cell_bytes();
@@ -155,7 +156,8 @@ impl Drop for Sending {
     fn drop(&mut self) {
         // In a forked child the memory is not mapped, and the ring is the parent's.
         if self.process == std::process::id() {
-            self.close();
+            // No claim outlives its handle: one that is still open was forgotten.
+            self.finish(GONE);
         }
     }
 }
@@ -168,7 +170,7 @@ impl Drop for Sending {
 /// - In a forked child a sender is of no use: the memory is not there.
 #[derive(Clone)]
 pub struct Sender {
-    shared: Arc<Sending>,
+    pub(super) shared: Arc<Sending>,
     /// Shared by the clones made after it was set.
     spin: Arc<SpinBudget>,
 }
@@ -301,7 +303,7 @@ impl Sender {
     /// Ends the ring: every later claim, from any handle, is [`ClaimError::Closed`], and so are those that wait. Frames
     /// claimed before can still be committed, and are received.
     pub fn close(&self) {
-        self.shared.close();
+        self.shared.finish(CLOSED);
     }
 
     /// Whether nothing can be sent any more: either side closed the ring, or the consumer is gone. One load.
@@ -345,10 +347,5 @@ impl Sender {
     #[cfg(not(loom))]
     pub fn tag(&self) -> &[u8] {
         self.shared.link.get().map_or(&[], Link::tag)
-    }
-
-    /// Where this process waits for room.
-    pub(crate) fn space_signal(&self) -> &Signal {
-        &self.shared.space
     }
 }

@@ -1,7 +1,7 @@
 //! The consumer's side of a ring: which frame is next, and what is given back.
 
 use super::position::{Cell, Kind, Position, Tail};
-use super::ring::Ring;
+use super::ring::{CLOSED, Ring, Role};
 use crate::arena::{ArenaReader, BlockRef};
 use crate::error::{Error, RecvError};
 use crate::signal::Signal;
@@ -41,8 +41,6 @@ pub(super) struct Taking {
     /// Private; the words in the segment are copies for others.
     aborted: u64,
     empty: u64,
-    /// The producers are dead: what is not committed never will be.
-    ended: bool,
 }
 
 impl Taking {
@@ -59,7 +57,6 @@ impl Taking {
             passed: 0,
             aborted: 0,
             empty: 0,
-            ended: false,
             ring,
         }
     }
@@ -72,15 +69,10 @@ impl Taking {
         &self.blocks
     }
 
-    pub(super) fn space(&self) -> &Signal {
-        &self.space
-    }
-
-    /// The producers' process is gone, by the kernel's word: every frame that it committed is still found, and then
-    /// [`is_finished`](Self::is_finished) holds, whatever else it had claimed.
-    pub(super) fn end(&mut self) {
-        self.ring.close();
-        self.ended = true;
+    /// Every later claim is refused, and so are those that wait for room.
+    pub(super) fn close(&self) {
+        self.ring.finish(Role::Consumer, CLOSED);
+        self.space.wake_all();
     }
 
     /// The frame at the head, if it is committed. Wait-free: one load if there is nothing.
@@ -104,6 +96,8 @@ impl Taking {
     /// The first committed frame anywhere in the ring, held claims notwithstanding. Two loads if nothing is claimed,
     /// else a load per claimed cell, several times if frames are committed meanwhile.
     pub(super) fn search(&mut self) -> Result<Option<Found>, RecvError> {
+        // Asked before the look: what was committed before the end is then seen.
+        let gone = self.ring.producers_are_gone();
         // A round without an answer stepped over frames that were taken back.
         for _ in 0..=self.ring.count() {
             if let Some(found) = self.look()? {
@@ -111,7 +105,7 @@ impl Taking {
             }
             let claimed = self.claimed()?;
             let Some(mut found) = self.first_committed(claimed)? else {
-                if self.ended {
+                if gone {
                     self.step_over_all(claimed);
                 }
                 return Ok(None);
@@ -148,12 +142,11 @@ impl Taking {
         !matches!(self.search(), Ok(None))
     }
 
-    /// Whether the ring is closed and every frame that was committed has been given back. Exact after a `search` that
-    /// found nothing.
+    /// Whether the ring is closed and every frame that was claimed has been given back or stepped over.
     pub(super) fn is_finished(&self) -> bool {
-        // ORDERING: Acquire, pairs with the AcqRel in `Ring::close`.
+        // ORDERING: Acquire, pairs with the AcqRel in `Ring::finish`.
         let tail = self.ring.tail().load(Ordering::Acquire).decode(Tail::of);
-        tail.is_closed() && (self.ended || tail.position() == self.head)
+        tail.is_closed() && tail.position() == self.head
     }
 
     /// Cells from the head on that are claimed.
@@ -269,20 +262,20 @@ impl Taking {
     #[cold]
     fn step_over(&mut self, position: Position) {
         self.aborted += 1;
-        self.ring.aborted_count().store(self.aborted, Ordering::Relaxed);
+        self.ring.note_aborted(self.aborted);
         self.pass(position);
     }
 
     /// Counts a look that found nothing.
     pub(super) fn count_empty(&mut self) {
         self.empty += 1;
-        self.ring.empty_count().store(self.empty, Ordering::Relaxed);
+        self.ring.note_empty(self.empty);
     }
 
     /// Steps over claims that their dead producers will never finish.
     fn step_over_all(&mut self, claimed: u64) {
         self.aborted += claimed - self.passed;
-        self.ring.aborted_count().store(self.aborted, Ordering::Relaxed);
+        self.ring.note_aborted(self.aborted);
         self.past_head.fill(0);
         self.passed = 0;
         self.head = self.head.plus(claimed);

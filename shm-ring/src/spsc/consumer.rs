@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{ArenaReader, BlockRef};
 use crate::error::{Error, RecvError};
+use crate::event::Events;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::control::Control;
@@ -11,7 +12,7 @@ use crate::spsc::cursor::{HEADER, Position};
 use crate::spsc::frame::{Frame, Payload};
 use crate::spsc::layout::{self, SpscLayout};
 use crate::spsc::producer::BLOCK_FRAME;
-use crate::spsc::ring::{CLOSED, Events, Ring};
+use crate::spsc::ring::{CLOSED, Ring};
 use crate::spsc::word::{Header, Kind, UNPUBLISHED};
 use crate::sync::Ordering;
 use crate::wait::SpinBudget;
@@ -46,7 +47,7 @@ pub(super) struct Core {
 impl Core {
     /// Looks for a committed frame. One load of the next header, if it is there.
     #[inline]
-    fn find(&mut self) -> Result<Found, RecvError> {
+    pub(super) fn find(&mut self) -> Result<Found, RecvError> {
         let mut at = self.head;
         // ORDERING: Acquire, pairs with the Release store in the producer's `Core::publish`.
         let mut word = self.ring.header(at).load(Ordering::Acquire).decode(|word| word);
@@ -167,8 +168,8 @@ impl Core {
 /// adaptive while and then sleep until there is a frame.
 #[derive(Debug)]
 pub struct Consumer {
-    core: Core,
-    data: Signal,
+    pub(super) core: Core,
+    pub(super) data: Signal,
     spin: SpinBudget,
 }
 
@@ -279,12 +280,6 @@ impl Consumer {
     /// The ring's shape.
     pub fn layout(&self) -> SpscLayout {
         self.core.ring.layout
-    }
-
-    /// What this end waits on.
-    #[allow(dead_code, reason = "for the asynchronous forms")]
-    pub(crate) fn data_signal(&self) -> &Signal {
-        &self.data
     }
 }
 

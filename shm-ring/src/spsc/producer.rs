@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{ArenaOwner, Block};
 use crate::error::{ClaimError, Error};
+use crate::event::Events;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::claim::{Batch, Claim};
 use crate::spsc::control::Control;
 use crate::spsc::cursor::{Place, Position, frame_bytes};
 use crate::spsc::layout::{self, SpscLayout};
-use crate::spsc::ring::{CLOSED, Events, Ring};
+use crate::spsc::ring::{CLOSED, Ring};
 use crate::spsc::word::{Header, Kind, UNPUBLISHED};
 use crate::sync::Ordering;
 use crate::wait::SpinBudget;
@@ -20,7 +21,7 @@ const PUBLISH: Ordering = if cfg!(weaken = "spsc_publish_relaxed") { Ordering::R
 
 /// How far a refused claim goes to find room.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
+pub(super) enum Look {
     /// To what the consumer gave back, a quarter of the ring at a time: for a loop of looks.
     Released,
     /// To what it has received up to this moment. Takes from it the line that it writes with each frame.
@@ -152,7 +153,7 @@ pub(super) struct Room<'a> {
 
 /// Room for a payload of `len` bytes behind `tail`.
 #[inline]
-fn room<'a>(
+pub(super) fn room<'a>(
     core: &mut Core,
     arena: Option<&'a ArenaOwner>,
     tail: Position,
@@ -190,9 +191,9 @@ pub(super) const BLOCK_FRAME: usize = 16;
 /// adaptive while and then sleep until there is room.
 #[derive(Debug)]
 pub struct Producer {
-    core: Core,
-    arena: Option<ArenaOwner>,
-    space: Signal,
+    pub(super) core: Core,
+    pub(super) arena: Option<ArenaOwner>,
+    pub(super) space: Signal,
     spin: SpinBudget,
 }
 
@@ -344,12 +345,6 @@ impl Producer {
     /// The ring's shape.
     pub fn layout(&self) -> SpscLayout {
         self.core.ring.layout
-    }
-
-    /// What this end waits on.
-    #[allow(dead_code, reason = "for the asynchronous forms")]
-    pub(crate) fn space_signal(&self) -> &Signal {
-        &self.space
     }
 }
 

@@ -162,11 +162,12 @@ impl Hub {
     fn leave(&self, lane: &Arc<Lane>) {
         // ORDERING: Release, pairs with the Acquire load in `Lane::has_ended`.
         lane.ended.store(true, Ordering::Release);
-        if self.table().is_empty(lane) {
-            self.remove(lane);
-        } else {
+        let gone = self.table().remove_if_empty(lane);
+        if gone.is_none() {
             self.ready.ring(lane.index);
         }
+        // Unmaps and hangs up: outside the lock.
+        drop(gone);
     }
 
     /// Takes the consuming end out of a cold lane.
@@ -176,10 +177,15 @@ impl Hub {
         Some((Arc::clone(&slot.lane), slot.taking.take()?))
     }
 
-    /// Puts it back.
+    /// Puts it back, cold.
     pub(super) fn put(&self, lane: &Arc<Lane>, taking: Taking) {
         if let Some(slot) = self.table().slot(lane) {
             slot.taking = Some(taking);
+        }
+        // Who left meanwhile has rung, but for a lane that was polled. Either this sees that it has left, or it finds the
+        // lane here.
+        if lane.has_ended() {
+            self.ready.ring(lane.index);
         }
     }
 
@@ -237,10 +243,10 @@ impl Table {
         }
     }
 
-    /// Whether this is a cold lane in which nothing is committed.
-    fn is_empty(&mut self, lane: &Arc<Lane>) -> bool {
-        let taking = self.slot(lane).and_then(|slot| slot.taking.as_mut());
-        taking.is_some_and(|taking| matches!(taking.search(), Ok(None)))
+    /// Removes a cold lane in which nothing is committed.
+    fn remove_if_empty(&mut self, lane: &Arc<Lane>) -> Option<Slot> {
+        let taking = self.slot(lane)?.taking.as_mut()?;
+        if matches!(taking.search(), Ok(None)) { self.remove(lane) } else { None }
     }
 
     fn remove(&mut self, lane: &Arc<Lane>) -> Option<Slot> {
@@ -250,14 +256,35 @@ impl Table {
     }
 }
 
-/// The door of a queue.
+/// Where producers come in. Dropped, nobody does any more.
 #[derive(Debug)]
 pub(super) struct Door {
-    pub(super) hub: Arc<Hub>,
-    pub(super) listener: Listener,
+    listener: Arc<Listener>,
+    _watch: Watch,
 }
 
-impl Watched for Door {
+impl Door {
+    pub(super) fn open(hub: &Arc<Hub>, listener: Listener) -> Result<Self, Error> {
+        let listener = Arc::new(listener);
+        let porter = Porter { hub: Arc::clone(hub), listener: Arc::clone(&listener) };
+        Ok(Self { _watch: watch(listener.fd(), true, None, Arc::new(porter))?, listener })
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // The watcher thread may be letting somebody in at this moment, and hold the listener.
+        self.listener.close();
+    }
+}
+
+/// Lets producers in.
+struct Porter {
+    hub: Arc<Hub>,
+    listener: Arc<Listener>,
+}
+
+impl Watched for Porter {
     fn on_event(&self, _event: Event) -> Next {
         // An error is one visitor's, or too few descriptors: it sees its connection end, and who still waits is news
         // again.

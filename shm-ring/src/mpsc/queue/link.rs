@@ -41,8 +41,8 @@ impl LaneBell {
 pub(in super::super) struct Link {
     address: QueueAddress,
     tag: Box<[u8]>,
-    watches: [Watch; 2],
-    connection: Connection,
+    _watches: [Watch; 2],
+    _connection: Connection,
 }
 
 impl Link {
@@ -79,7 +79,7 @@ pub(super) fn open(dir: &RuntimeDir, address: &QueueAddress) -> Result<Sender, E
     let end = Arc::new(ConsumerGone(Arc::downgrade(&sending)));
     let hang_up = watch(connection.fd(), false, None, Arc::clone(&end) as Arc<dyn Watched>)?;
     let death = watch(Arc::new(connection.peer().pidfd()?), true, None, end)?;
-    sending.keep(Link { address: address.clone(), tag, watches: [hang_up, death], connection });
+    sending.keep(Link { address: address.clone(), tag, _watches: [hang_up, death], _connection: connection });
     Ok(Sender::over(sending))
 }
 
@@ -89,7 +89,7 @@ struct ConsumerGone(Weak<Sending>);
 impl Watched for ConsumerGone {
     fn on_event(&self, _event: Event) -> Next {
         if let Some(sending) = self.0.upgrade() {
-            sending.end();
+            sending.consumer_died();
         }
         Next::Stop
     }

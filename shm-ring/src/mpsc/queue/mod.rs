@@ -27,14 +27,13 @@ pub use address::QueueAddress;
 pub(super) use link::{LaneBell, Link};
 pub use options::QueueOptions;
 
-use self::lanes::Hub;
+use self::lanes::{Door, Hub};
 use self::poller::{At, Parked, Poller};
 use super::frame::Frame;
 use crate::clock;
 use crate::error::{Error, RecvError};
 use crate::futex::Woken;
 use crate::mpsc::Sender;
-use crate::rendezvous::Watch;
 use crate::wait::SpinBudget;
 
 /// First interval of the safety time-out; it doubles up to [`SAFETY_LAST_NS`] while nothing happens.
@@ -52,7 +51,7 @@ pub struct Queue {
     spin: SpinBudget,
     rescues: u64,
     /// Ends first: after it nobody comes in.
-    door: Option<Watch>,
+    door: Option<Door>,
     hub: Arc<Hub>,
     /// A child has the handle, but not the memory.
     process: u32,
@@ -65,7 +64,7 @@ impl fmt::Debug for Queue {
 }
 
 impl Queue {
-    fn new(address: QueueAddress, hub: Arc<Hub>, door: Watch) -> Self {
+    fn new(address: QueueAddress, hub: Arc<Hub>, door: Door) -> Self {
         let (poller, spin) = (Poller::default(), SpinBudget::new(None));
         Self { address, poller, spin, rescues: 0, door: Some(door), hub, process: std::process::id() }
     }

@@ -9,7 +9,7 @@ use super::welcome::MAX_TAG;
 use super::{Queue, link};
 use crate::error::Error;
 use crate::mpsc::{MpscLayout, Sender};
-use crate::rendezvous::{Listener, RuntimeDir, Watched, watch};
+use crate::rendezvous::{Listener, RuntimeDir};
 
 /// Names the runtime directory, in the environment.
 const DIRECTORY_VARIABLE: &str = "SWITCHBOARD_RUNTIME_DIR";
@@ -80,9 +80,7 @@ impl QueueOptions {
         let layout = self.layout.map_or_else(|| MpscLayout::new(CELLS), Ok)?;
         let hub = Arc::new(Hub::new(layout, self.producers.unwrap_or(PRODUCERS), &self.tag)?);
         let listener = Listener::bind(Arc::new(self.directory(address)?), address.name())?;
-        let fd = listener.fd();
-        let door = Arc::new(Door { hub: Arc::clone(&hub), listener }) as Arc<dyn Watched>;
-        let door = watch(fd, true, None, door)?;
+        let door = Door::open(&hub, listener)?;
         Ok(Queue::new(address.clone(), hub, door))
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::ring::{DIED, Role};
 use super::super::taking::{Found, Taking};
 use super::lanes::{Hub, Lane};
 use crate::ready::{Bell, Park};
@@ -108,7 +109,7 @@ impl Poller {
         // Asked before the look: what was committed before the end is then seen.
         let leaving = hot.lane.has_ended();
         if leaving {
-            hot.taking.end();
+            hot.taking.ring().finish(Role::Producers, DIED);
         }
         let rang = std::mem::take(&mut hot.rang);
         let thorough = leaving || self.closing || rang || hot.misses.is_multiple_of(THOROUGH);
@@ -141,11 +142,11 @@ impl Poller {
     fn heat_announced(&mut self, hub: &Hub) {
         let mut announced = std::mem::take(&mut self.announced);
         for index in announced.drain(..) {
-            if let Some(hot) = self.hot.iter_mut().find(|hot| hot.lane.index == index) {
-                hot.rang = true;
+            // The table knows whose bit it is now: a hot lane may have left it, and its bit be another's.
+            let Some((lane, taking)) = hub.take(index) else {
+                self.hot.iter_mut().filter(|hot| hot.lane.index == index).for_each(|hot| hot.rang = true);
                 continue;
-            }
-            let Some((lane, taking)) = hub.take(index) else { continue };
+            };
             if self.hot.len() >= MAX_HOT {
                 self.cool_idlest(hub);
             }
@@ -197,7 +198,6 @@ impl Poller {
             }
             Park::Sleep(bell) => {
                 for Hot { lane, taking, .. } in std::mem::take(&mut self.hot) {
-                    // If its producer left just now, it has rung since and brings the lane back.
                     hub.put(&lane, taking);
                 }
                 self.asleep = true;
@@ -219,8 +219,7 @@ impl Poller {
             self.hot.push(Hot { lane, taking, misses: 0, rang: true });
         }
         for hot in &mut self.hot {
-            hot.taking.ring().close();
-            hot.taking.space().wake_all();
+            hot.taking.close();
         }
     }
 
