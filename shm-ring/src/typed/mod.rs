@@ -68,6 +68,7 @@ mod queue;
 mod receiver;
 mod sender;
 mod tag;
+mod tasks;
 
 pub use archive::{MAX_DEPTH, MAX_LEN};
 pub use ends::{ClaimFrames, FillFrame, ReadFrame, ReceiveFrames};
@@ -129,14 +130,29 @@ pub enum Malformed {
 /// The sealed half of [`Message`]: how a type is written and read.
 mod wire {
     use super::Malformed;
-    use super::ends::ClaimFrames;
-    use super::sender::{Outlet, Scratch, SendError};
+    use super::ends::FillFrame;
+    use super::sender::{Scratch, SendError};
+
+    /// A message before it has a frame.
+    #[derive(Debug)]
+    pub enum Prepared<'a, M> {
+        /// The whole payload, to be sent in one piece.
+        Payload(&'a [u8]),
+        /// A payload that [`Wire::fill`] will write into a claim of so many bytes.
+        Measured(usize, M),
+    }
 
     pub trait Wire {
         type View: ?Sized;
 
-        /// Sends the message as one frame of the length that it needs.
-        fn send<E: ClaimFrames>(&self, scratch: &mut Scratch, outlet: Outlet<'_, E>) -> Result<(), SendError>;
+        /// What is known of a payload that was measured; nothing is, where every payload is there at once.
+        type Measure;
+
+        /// Makes the payload, or measures it.
+        fn prepare<'a>(&'a self, scratch: &'a mut Scratch) -> Result<Prepared<'a, Self::Measure>, SendError>;
+
+        /// Writes a payload that was measured just before, and commits it.
+        fn fill<C: FillFrame>(&self, scratch: &mut Scratch, measure: Self::Measure, claim: C) -> Result<(), SendError>;
 
         /// Checks a payload and reads it in place.
         fn read(payload: &[u8]) -> Result<&Self::View, Malformed>;

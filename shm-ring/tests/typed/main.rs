@@ -9,6 +9,7 @@ mod opening;
 mod queue;
 mod refused;
 mod spoilt;
+mod tasks;
 
 use bytemuck::{Pod, Zeroable};
 use rkyv::{Archive, Serialize};
