@@ -413,7 +413,7 @@ fn role_of_a_busybody() {
     for _ in 0..if role == "open" { 10 * ROUNDS } else { ROUNDS } {
         let answer = match role.as_str() {
             "make and remove" => place.open_or_create(lanes(64), 1, &OPTIONS).and_then(|(segment, _)| {
-                assert_eq!((segment.epoch(), segment.layout().clone()), (1, lanes(64)));
+                assert_eq!((segment.epoch(), *segment.layout()), (1, lanes(64)));
                 place.remove()
             }),
             "open" => place.open::<ReadyLayout>(&OPTIONS).map(|segment| segment.epoch() == 1),
