@@ -20,7 +20,7 @@ const MAY_BE_UNSAFE: [(&str, &str); 10] = [
     ("shm-ring/src/clock.rs", "the time-stamp counter is an intrinsic"),
     ("shm-ring/src/rendezvous/identity.rs", "peer credentials that the safe wrappers lack"),
     ("shm-ring/src/tasks/tokio.rs", "tokio wants a promise that a descriptor stays open"),
-    ("shm-ring/tests/backings_fork.rs", "forks, to see what a child has of its parent's segments"),
+    ("shm-ring/tests/fork.rs", "forks, to see what a child has of its parent's segments"),
     ("benches/src/unloaded/count_alloc.rs", "a counting allocator; `GlobalAlloc` is unsafe to implement"),
 ];
 
