@@ -1,140 +1,25 @@
 //! A process that is killed while it makes, opens, replaces or removes a segment, at each of its system calls.
 //!
-//! The parent traces the child, stops it at each entry into the kernel and each way back, and kills it there: before
-//! the first stop in one round, at the second in the next, until a round comes to its end. What stands under the name
-//! afterwards must be a complete segment or nothing, and everybody else must get on without a hand.
+//! It is killed before the first stop in one round, at the second in the next, until a round comes to its end. What
+//! stands under the name afterwards must be a complete segment or nothing, and everybody else must get on without a
+//! hand.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use nix::libc;
-use nix::sys::ptrace;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
-use rustix::process::{Signal, kill_process};
 use shm_ring::ready::ReadyLayout;
-use shm_ring::{Error, Origin, Place};
+use shm_ring::{Error, Origin};
 
-use crate::support::role::{Child, line};
-use crate::{OPTIONS, Own, lanes, tell, told};
+use crate::traced::{CHILDS, Stop, Traced, Way};
+use crate::{OPTIONS, Own, lanes};
 
-/// The epoch of what stands there before the child does anything, and of what the child makes.
+/// The epoch of what stands there before the child does anything.
 const BEFORE: u64 = 1;
-const CHILDS: u64 = 2;
-
-/// On the way into a system call, or back from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Way {
-    In,
-    Back,
-}
-
-type Stop = (Way, i64);
-
-/// What a child is to do; the answer is of no interest, it never gets that far but in the last round.
-fn act(what: &str, place: &Place) {
-    match what {
-        "make" => drop(place.open_or_create(lanes(70), CHILDS, &OPTIONS)),
-        "replace" => drop(place.create(lanes(70), CHILDS, &OPTIONS)),
-        "open" => drop(place.open::<ReadyLayout>(&OPTIONS)),
-        _ => drop(place.remove()),
-    }
-}
-
-/// Whether a process may trace its children here; says so if not.
-fn may_trace() -> bool {
-    let mut child = Child::start("killed::role_of_one_that_will_be_killed");
-    let thread = Pid::from_raw(child.hear().parse().unwrap());
-    let may = ptrace::seize(thread, ptrace::Options::empty()) != Err(nix::errno::Errno::EPERM);
-    if may {
-        end(child, thread);
-    } else {
-        eprintln!("SKIP: child processes may not be traced here: kills at system calls were NOT tested");
-    }
-    may
-}
-
-/// Runs a child up to the stop of this number and kills it there. Returns that stop, and `None` if the child came to
-/// its end before.
-fn killed_at(number: usize, what: &str, place: &Place) -> Option<Stop> {
-    let mut child = Child::start("killed::role_of_one_that_will_be_killed");
-    let thread = Pid::from_raw(child.hear().parse().unwrap());
-    child.say(tell(place));
-    child.say(what);
-    assert_eq!(child.hear(), "ready");
-
-    ptrace::seize(thread, ptrace::Options::PTRACE_O_TRACESYSGOOD).expect("a child can be traced");
-    ptrace::interrupt(thread).unwrap();
-    // It waits for the line `go` in the kernel, and is sent back there.
-    assert!(matches!(next_stop(thread), WaitStatus::PtraceEvent(..)));
-    ptrace::syscall(thread, None).unwrap();
-    child.say("go");
-    let mut stops = 0;
-    let mut has_begun = false;
-    let killed = loop {
-        let WaitStatus::PtraceSyscall(_) = next_stop(thread) else {
-            ptrace::syscall(thread, None).unwrap();
-            continue;
-        };
-        let info = ptrace::syscall_info(thread).unwrap();
-        let way = if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY { Way::In } else { Way::Back };
-        let call = system_call_of(thread);
-        // The child marks the beginning and the end of what it does by a call that it makes for nothing else.
-        let is_mark = call == libc::SYS_getppid;
-        if is_mark && way == Way::Back {
-            if has_begun {
-                break None;
-            }
-            has_begun = true;
-        } else if has_begun && !is_mark {
-            if stops == number {
-                break Some((way, call));
-            }
-            stops += 1;
-        }
-        ptrace::syscall(thread, None).unwrap();
-    };
-    end(child, thread);
-    killed
-}
-
-/// Kills a child of which a thread is traced.
-fn end(child: Child, thread: Pid) {
-    kill_process(rustix::process::Pid::from_raw(child.pid() as i32).unwrap(), Signal::KILL).unwrap();
-    // A process is not gone before whoever traces a thread of it has seen the end of that.
-    while !matches!(next_stop(thread), WaitStatus::Signaled(..)) {}
-    child.end();
-}
-
-fn next_stop(thread: Pid) -> WaitStatus {
-    waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap()
-}
-
-fn system_call_of(thread: Pid) -> i64 {
-    let text = fs::read_to_string(format!("/proc/{thread}/syscall")).unwrap();
-    text.split_whitespace().next().unwrap().parse().unwrap_or(-1)
-}
-
-#[test]
-#[ignore = "a role of a child process"]
-fn role_of_one_that_will_be_killed() {
-    let Some(mut line) = line() else { return };
-    line.say(nix::unistd::gettid());
-    let mut hear = || line.hear().unwrap();
-    let (place, what) = (told(&hear()), hear());
-    line.say("ready");
-    line.hear();
-    let mark = std::os::unix::process::parent_id;
-    mark();
-    act(&what, &place);
-    mark();
-    line.hear();
-}
 
 /// Kills a child at each stop of what it does, over both kinds of place. `check` looks at what is left, before anybody
 /// else has done anything about it, and `moments` are stops that must have been among them.
 fn at_each_stop(what: &str, is_there_before: bool, check: impl Fn(&Own, Option<u64>), moments: &[Stop]) {
-    if !may_trace() {
+    if !Traced::may_be() {
         return;
     }
     let mut seen = BTreeSet::new();
@@ -145,7 +30,9 @@ fn at_each_stop(what: &str, is_there_before: bool, check: impl Fn(&Own, Option<u
             if is_there_before {
                 drop(place.create(lanes(70), BEFORE, &OPTIONS).unwrap());
             }
-            let killed = killed_at(number, what, &place);
+            let child = Traced::start(what, &place);
+            let killed = child.run_to(number);
+            child.kill();
             let left = match place.open::<ReadyLayout>(&OPTIONS) {
                 Ok(segment) => Some(segment.epoch()),
                 Err(Error::NoSegment { .. }) => None,

@@ -9,6 +9,8 @@ mod memory;
 mod places;
 mod races;
 mod room;
+mod stopped;
+mod traced;
 
 use std::fs;
 use std::path::PathBuf;
