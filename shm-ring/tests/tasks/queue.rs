@@ -14,7 +14,7 @@ use shm_ring::RecvError;
 use shm_ring::mpsc::{MpscLayout, Queue, QueueAddress, QueueOptions, Sender};
 
 use super::kinds::mpsc::send_all;
-use super::kinds::{KINDS, closed_is_none};
+use super::kinds::{KINDS, UNLUCKY, closed_is_none};
 use crate::support::backings::fresh_path;
 
 /// A queue in a runtime directory of its own, which goes with it.
@@ -72,7 +72,7 @@ fn a_task_receives_from_producers_of_every_kind() {
     for (number, received) in (0..).zip(received) {
         assert_eq!(received, payloads(number, EACH), "{:?}", KINDS[usize::from(number)]);
     }
-    assert_eq!(queue.rescues(), 0);
+    assert!(queue.rescues() <= UNLUCKY, "{} rescues", queue.rescues());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn the_receiver_waits_now_as_a_thread_now_as_an_event_loop_and_now_as_a_task() {
             assert_eq!(received.as_ref(), Ok(sent));
         }
     });
-    assert_eq!(queue.rescues(), 0);
+    assert!(queue.rescues() <= UNLUCKY, "{} rescues", queue.rescues());
 }
 
 #[test]
