@@ -220,6 +220,11 @@ impl ArenaOwner {
         None
     }
 
+    /// A block again that was suspended, with what was written to it and may be.
+    pub(crate) fn resume(&self, at: BlockRef, written: usize, limit: usize) -> Block<'_> {
+        Block { owner: self, at, written, limit }
+    }
+
     fn pop(&self, free: &AtomicU64) -> Option<u32> {
         // ORDERING: Acquire, pairs with the Release in `push`: the last holder is done with the block.
         let mut head = free.load(Ordering::Acquire);
@@ -342,6 +347,13 @@ impl Block<'_> {
     /// Whether nothing was appended yet.
     pub fn is_empty(&self) -> bool {
         self.written == 0
+    }
+
+    /// Leaves the block to be taken up again by its name: [`ArenaOwner::resume`].
+    pub(crate) fn suspend(self) -> BlockRef {
+        let at = self.at;
+        std::mem::forget(self);
+        at
     }
 
     /// The block's name, for the frame. The block stays ours: it goes back when this is dropped. For requests, whose

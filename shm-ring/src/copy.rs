@@ -22,8 +22,51 @@ pub(crate) unsafe fn into_shared(to: *mut u8, bytes: &[u8]) {
         // SAFETY: the caller's promise is the same.
         return unsafe { streamed::copy(to, bytes) };
     }
-    // SAFETY: as the caller promises.
-    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    if bytes.len() <= 64 {
+        // SAFETY: the caller's promise is the same.
+        unsafe { small(to, bytes) }
+    } else {
+        // SAFETY: as the caller promises.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+}
+
+/// As [`into_shared`], for up to 64 bytes: in place, because a call of the library's copy costs more than the copy.
+///
+/// # Safety
+/// As for [`into_shared`].
+#[inline(always)]
+unsafe fn small(to: *mut u8, bytes: &[u8]) {
+    match bytes.len() {
+        // SAFETY: the caller's promise is the same, here and below.
+        32.. => unsafe { ends::<32>(to, bytes) },
+        // SAFETY: see above.
+        16.. => unsafe { ends::<16>(to, bytes) },
+        // SAFETY: see above.
+        8.. => unsafe { ends::<8>(to, bytes) },
+        // SAFETY: see above.
+        4.. => unsafe { ends::<4>(to, bytes) },
+        // SAFETY: see above.
+        2.. => unsafe { ends::<2>(to, bytes) },
+        // SAFETY: see above.
+        _ => unsafe { ends::<1>(to, bytes) },
+    }
+}
+
+/// Copies `N` to `2 * N` bytes as the first and the last `N`, which may overlap; fewer than `N` not at all.
+///
+/// # Safety
+/// As for [`into_shared`].
+#[inline(always)]
+unsafe fn ends<const N: usize>(to: *mut u8, bytes: &[u8]) {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) {
+        // SAFETY: `N` is at most the length, so this is inside what `to` is valid for.
+        let behind = unsafe { to.add(bytes.len() - N) };
+        // SAFETY: `N` bytes from the beginning, as above; no alignment is asked for.
+        unsafe { to.cast::<[u8; N]>().write_unaligned(*first) }
+        // SAFETY: the last `N` bytes of the range.
+        unsafe { behind.cast::<[u8; N]>().write_unaligned(*last) }
+    }
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]

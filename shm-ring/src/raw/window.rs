@@ -114,15 +114,20 @@ impl Window {
 
     /// The word that holds byte `at`, modulo the length.
     #[inline(always)]
-    pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
+    pub(crate) fn word(&self, at: u64) -> &AtomicU64 {
         // SAFETY: masked, `at` is a multiple of 8 below the length, which is a multiple of 8.
-        unsafe { self.base.word(at & self.mask & !7) }
+        unsafe { self.base.word(self.offset(at) & !7) }
     }
 
-    /// Whether so many bytes fit from `at` on without a wrap.
     #[inline(always)]
-    fn holds(&self, at: usize, len: usize) -> bool {
-        len <= self.mask + 1 - (at & self.mask)
+    fn offset(&self, at: u64) -> usize {
+        at as usize & self.mask
+    }
+
+    /// Whether so many bytes fit from an offset on without a wrap.
+    #[inline(always)]
+    fn holds(&self, offset: usize, len: usize) -> bool {
+        len <= self.mask + 1 - offset
     }
 
     /// Copies bytes in, from `at` modulo the length on. The range belongs to the caller until it publishes it.
@@ -130,12 +135,13 @@ impl Window {
     /// # Panics
     /// If the bytes do not fit before the end.
     #[inline]
-    pub(crate) fn copy_in(&self, at: usize, bytes: &[u8]) {
-        assert!(self.holds(at, bytes.len()), "a copy does not wrap");
+    pub(crate) fn copy_in(&self, at: u64, bytes: &[u8]) {
+        let offset = self.offset(at);
+        assert!(self.holds(offset, bytes.len()), "a copy does not wrap");
         #[cfg(not(loom))]
         {
-            // SAFETY: masked, `at` lies inside the range.
-            let to = unsafe { self.base.at.add(at & self.mask) };
+            // SAFETY: masked, the offset lies inside the range.
+            let to = unsafe { self.base.at.add(offset) };
             // SAFETY: `to` is valid for `bytes.len()` bytes by the assertion; by the protocol nobody else touches an
             // unpublished range; `bytes` is not memory of this region, of which no `&[u8]` to unpublished bytes exists.
             unsafe { crate::copy::into_shared(to.as_ptr(), bytes) }
@@ -146,9 +152,9 @@ impl Window {
 
     /// Copies published bytes out, from `at` on.
     #[cfg(loom)]
-    pub(crate) fn copy_out(&self, at: usize, to: &mut [u8]) {
-        for (i, byte) in to.iter_mut().enumerate() {
-            *byte = (self.word(at + i).load(Ordering::Relaxed) >> ((at + i) % 8 * 8)) as u8;
+    pub(crate) fn copy_out(&self, at: u64, to: &mut [u8]) {
+        for (at, byte) in (at..).zip(to) {
+            *byte = (self.word(at).load(Ordering::Relaxed) >> (at % 8 * 8)) as u8;
         }
     }
 
@@ -161,10 +167,11 @@ impl Window {
     /// If the range does not fit before the end.
     #[cfg(not(loom))]
     #[inline]
-    pub(crate) unsafe fn bytes(&self, at: usize, len: usize) -> &[u8] {
-        assert!(self.holds(at, len), "a slice does not wrap");
-        // SAFETY: masked, `at` lies inside the range.
-        let from = unsafe { self.base.at.add(at & self.mask) };
+    pub(crate) unsafe fn bytes(&self, at: u64, len: usize) -> &[u8] {
+        let offset = self.offset(at);
+        assert!(self.holds(offset, len), "a slice does not wrap");
+        // SAFETY: masked, the offset lies inside the range.
+        let from = unsafe { self.base.at.add(offset) };
         // SAFETY: valid for `len` bytes by the assertion, for as long as `self`; unwritten by the caller's promise.
         unsafe { core::slice::from_raw_parts(from.as_ptr(), len) }
     }
@@ -172,9 +179,9 @@ impl Window {
 
 /// Whole words at once where it can, so that a model has few steps. The rest of a last word is zeroed.
 #[cfg(loom)]
-fn copy_words_in(window: &Window, at: usize, bytes: &[u8]) {
+fn copy_words_in(window: &Window, at: u64, bytes: &[u8]) {
     assert!(at.is_multiple_of(8), "models write whole words");
-    for (i, chunk) in bytes.chunks(8).enumerate() {
+    for (i, chunk) in (0..).zip(bytes.chunks(8)) {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
         window.word(at + i * 8).store(u64::from_le_bytes(word), Ordering::Relaxed);

@@ -92,7 +92,7 @@ impl Ring {
     /// The header word of the frame at a position.
     #[inline(always)]
     pub(super) fn header(&self, at: Position) -> PeerWord<'_> {
-        PeerWord::of(self.frames.word(self.geometry.offset(at)))
+        PeerWord::of(self.frames.word(at.to_word()))
     }
 
     /// Takes a role, once for the life of the segment.
