@@ -102,6 +102,9 @@ pub(crate) struct Window {
     base: Base,
     /// Length less one; the length is a power of two and at least 8.
     mask: usize,
+    /// From how many bytes on a copy goes another way; see [`crate::copy`].
+    #[cfg(not(loom))]
+    string_from: usize,
 }
 
 impl Window {
@@ -109,7 +112,12 @@ impl Window {
     /// If `bytes` is no power of two from 8 on, or the range lies outside the region.
     pub(crate) fn new(memory: Arc<Memory>, offset: usize, bytes: usize) -> Self {
         assert!(bytes.is_power_of_two() && bytes >= 8, "a window of {bytes} bytes");
-        Self { base: Base::new(memory, offset, bytes), mask: bytes - 1 }
+        Self {
+            base: Base::new(memory, offset, bytes),
+            mask: bytes - 1,
+            #[cfg(not(loom))]
+            string_from: crate::copy::string_from(bytes),
+        }
     }
 
     /// The word that holds byte `at`, modulo the length.
@@ -144,7 +152,7 @@ impl Window {
             let to = unsafe { self.base.at.add(offset) };
             // SAFETY: `to` is valid for `bytes.len()` bytes by the assertion; by the protocol nobody else touches an
             // unpublished range; `bytes` is not memory of this region, of which no `&[u8]` to unpublished bytes exists.
-            unsafe { crate::copy::into_shared(to.as_ptr(), bytes) }
+            unsafe { crate::copy::into_shared(to.as_ptr(), bytes, self.string_from) }
         }
         #[cfg(loom)]
         copy_words_in(self, at, bytes);

@@ -241,7 +241,7 @@ impl<'a> Batch<'a> {
     /// begun when there is room.
     #[inline(always)]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
-        match self.core.room(self.arena, self.draft.tail, len, self.look()) {
+        match self.core.room(self.arena, self.draft.tail, len, Look::Received) {
             Some(room) => Ok(Claim::new(self.core, self.arena, Some(&mut self.draft), room, len)),
             None => Err(self.core.refused),
         }
@@ -258,14 +258,13 @@ impl<'a> Batch<'a> {
             return self.try_send_block(payload);
         }
         let tail = self.draft.tail;
-        let look = self.look();
-        let Some(place) = self.core.reserve(tail, frame_bytes(len), look) else { return Err(self.core.refused) };
+        let Some(place) = self.core.reserve(tail, frame_bytes(len), Look::Received) else {
+            return Err(self.core.refused);
+        };
         let (first, end) = self.core.fill(tail, place, payload);
         self.draft.add(self.core, first, end);
         Ok(())
     }
-
-    fn look(&self) -> Look { Look::Released }
 
     #[cold]
     fn try_send_block(&mut self, payload: &[u8]) -> Result<(), ClaimError> {

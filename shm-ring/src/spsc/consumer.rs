@@ -19,8 +19,12 @@ use crate::wait::SpinBudget;
 // ORDERING: Release, pairs with the Acquire load in the producer's `Core::learn`; see `Core::release`.
 const RELEASE: Ordering = if cfg!(weaken = "spsc_release_relaxed") { Ordering::Relaxed } else { Ordering::Release };
 
+/// From so many frames in a row on a consumer that finds nothing more is taken for one that has caught up with a stream.
 const STREAM: u64 = 8;
-fn pauses() -> u32 { static P: std::sync::OnceLock<u32> = std::sync::OnceLock::new(); *P.get_or_init(|| std::env::var("PAUSES").map(|s| s.parse().unwrap()).unwrap_or(6)) }
+
+/// Pauses before such a consumer looks again, about 24 ns each: at its heels it would take each line from the producer
+/// while it is being written, and both would be slower than with some lines between them.
+const PAUSES: u32 = 6;
 
 /// A committed frame that was found at the head. A few plain words, so that they stay in registers.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +50,8 @@ pub(super) struct Core {
     released: Position,
     received: u64,
     empty: u64,
-    /// How many frames had been received when the ring was last found empty. At first a count that never comes, so that
-    /// the first look counts as well.
+    /// How many frames had been received when the ring was last found empty. At first one less than none, so that the
+    /// first look counts as well.
     dry_at: u64,
     closed: bool,
     /// Why the last look found nothing. Here, and not in what a look returns, to keep that in registers.
@@ -80,13 +84,12 @@ impl Core {
 
     /// Nothing was there: gives back what was received, and says why if nothing will come.
     fn look_again(&mut self) -> Result<u64, RecvError> {
-        if self.received.wrapping_sub(self.dry_at) >= STREAM && self.dry_at != u64::MAX {
-            for _ in 0..pauses() {
-                spin_loop();
-            }
-            let again = self.ring.header(self.head).load(Ordering::Acquire).decode(|word| word);
-            if again != UNPUBLISHED {
-                return Ok(again);
+        if !cfg!(loom) && self.received.wrapping_sub(self.dry_at) >= STREAM {
+            (0..PAUSES).for_each(|_| spin_loop());
+            // ORDERING: Acquire, as in `find`.
+            let later = self.ring.header(self.head).load(Ordering::Acquire).decode(|word| word);
+            if later != UNPUBLISHED {
+                return Ok(later);
             }
         }
         if self.dry_at != self.received {
@@ -103,7 +106,11 @@ impl Core {
         // What was committed before the end is visible now, and may not have been when we looked.
         // ORDERING: Acquire, as in `find`.
         let again = self.ring.header(self.head).load(Ordering::Acquire).decode(|word| word);
-        if again == UNPUBLISHED || cfg!(weaken = "spsc_close_without_look") { Err(RecvError::Closed) } else { Ok(again) }
+        if again == UNPUBLISHED || cfg!(weaken = "spsc_close_without_look") {
+            Err(RecvError::Closed)
+        } else {
+            Ok(again)
+        }
     }
 
     fn decode(&self, word: u64) -> Result<Found, RecvError> {
@@ -217,7 +224,17 @@ impl Consumer {
         let arena = ring.layout.arena().map(|arena| ArenaReader::new(segment.memory(), layout::ARENA_AT, arena));
         let head = Position::from_word(ring.value::<{ layout::HEAD }>());
         let data = ring.data.clone();
-        let core = Core { ring, arena, head, released: head, received: 0, empty: 0, dry_at: u64::MAX, closed: false, missed: RecvError::Empty };
+        let core = Core {
+            ring,
+            arena,
+            head,
+            released: head,
+            received: 0,
+            empty: 0,
+            dry_at: u64::MAX,
+            closed: false,
+            missed: RecvError::Empty,
+        };
         Ok(Self { core, data, spin: super::default_spin() })
     }
 

@@ -85,13 +85,7 @@ impl Core {
     /// Room for a payload of `len` bytes behind `tail`: for the payload, or for the name of a block. `None`: `refused`
     /// says why.
     #[inline(always)]
-    pub(super) fn room(
-        &mut self,
-        arena: Option<&ArenaOwner>,
-        tail: Position,
-        len: usize,
-        look: Look,
-    ) -> Option<Room> {
+    pub(super) fn room(&mut self, arena: Option<&ArenaOwner>, tail: Position, len: usize, look: Look) -> Option<Room> {
         if len <= self.ring.inline_limit {
             return self.reserve(tail, frame_bytes(len), look).map(|place| Room { place, block: None });
         }
@@ -212,7 +206,17 @@ impl Producer {
         let tail = Position::from_word(ring.value::<{ layout::TAIL }>());
         let space = ring.space.clone();
         // No room is known yet: the first claim looks for it.
-        let core = Core { ring, tail, limit: tail, sent: 0, aborted: 0, full: 0, is_full: false, closed: false, refused: ClaimError::Closed };
+        let core = Core {
+            ring,
+            tail,
+            limit: tail,
+            sent: 0,
+            aborted: 0,
+            full: 0,
+            is_full: false,
+            closed: false,
+            refused: ClaimError::Closed,
+        };
         Ok(Self { core, arena, space, spin: super::default_spin() })
     }
 
