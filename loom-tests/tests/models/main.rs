@@ -6,3 +6,4 @@ mod doorbell;
 mod explore;
 mod ring;
 mod slot;
+mod spsc;

@@ -110,7 +110,7 @@ impl Core {
     /// Learns how far the consumer is, from one of its words.
     fn learn<const AT: usize>(&mut self, what: &'static str) -> Result<(), ClaimError> {
         // ORDERING: Acquire, pairs with the Release stores of both words in the consumer's `Core::release`: its reads
-        // of what we are about to write are over. Weakened there (`spsc_release_relaxed`), a frame is torn.
+        // of what we are about to write are over.
         let seen = self.ring.word::<AT>().load(Ordering::Acquire);
         let (geometry, tail) = (self.ring.geometry, self.tail);
         let limit = seen.decode(|word| {
