@@ -14,7 +14,7 @@
 
 use service_core::{Code, MethodIndex, Outcome};
 use shm_ring::arena::BlockRef;
-use shm_ring::mpsc::BODY_WORDS;
+use shm_ring::cells::BODY_WORDS;
 use shm_ring::slot::{CallId, REPLY_WORDS};
 
 /// The ring's kind of a request frame.

@@ -225,6 +225,20 @@ impl ArenaOwner {
         Block { owner: self, at, written, limit }
     }
 
+    /// Bytes of the largest block that could be had at this moment; zero if all are lent. Sweeps every class.
+    pub(crate) fn largest_free(&self) -> usize {
+        let mut first = 0;
+        let mut largest = 0;
+        for (class, free) in self.arena.layout.classes.iter().zip(&self.free) {
+            self.sweep(free, first..first + class.count);
+            first += class.count;
+            if free.load(Ordering::Relaxed) as u32 != NONE {
+                largest = largest.max(class.block as usize);
+            }
+        }
+        largest
+    }
+
     fn pop(&self, free: &AtomicU64) -> Option<u32> {
         // ORDERING: Acquire, pairs with the Release in `push`: the last holder is done with the block.
         let mut head = free.load(Ordering::Acquire);

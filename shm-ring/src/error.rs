@@ -75,6 +75,14 @@ pub enum Error {
         /// Largest payload possible here.
         limit: usize,
     },
+    /// The two sides disagree about the type of the messages. Build both from the same definition.
+    #[error("messages here are {ours}, those of the other side are {theirs}")]
+    TypeMismatch {
+        /// Description of this side's type.
+        ours: String,
+        /// Description of the other side's, as it wrote it.
+        theirs: String,
+    },
     /// Nobody serves at that name. Start the service, or check the name and the runtime directory.
     #[error("nobody listens at `{name}` in {dir}")]
     NotFound {
@@ -91,6 +99,17 @@ pub enum Error {
         /// The process that listens there.
         pid: u32,
     },
+    /// An event loop of this process waits for that side of the ring already. Share its
+    /// [`Pollable`](crate::Pollable), or wait by tasks, of which there may be many.
+    #[error("an event loop waits for this side of the ring already")]
+    AlreadyPolled,
+    /// Tasks and event loops cannot wait here: the end was made without an eventfd. Wait by a thread, or make it with
+    /// [`Events`](crate::Events).
+    #[error("tasks and event loops cannot wait here: no {missing}")]
+    CannotWait {
+        /// What is missing.
+        missing: &'static str,
+    },
     /// That end of the ring has, or had, an owner. A ring has one producer and one consumer for life: make another.
     #[error("the ring's {role} is process {pid}")]
     AlreadyAttached {
@@ -98,6 +117,20 @@ pub enum Error {
         role: &'static str,
         /// The process that attached first.
         pid: u32,
+    },
+    /// All lanes of the queue are taken. Close some senders, or create the queue for more producers.
+    #[error("the queue has {limit} producers and takes no more")]
+    TooManyProducers {
+        /// Most producers at a time.
+        limit: u32,
+    },
+    /// The text names no queue.
+    #[error("`{text}` cannot name a queue: {why}")]
+    BadAddress {
+        /// The text, or its beginning.
+        text: String,
+        /// The rule that it breaks.
+        why: &'static str,
     },
     /// The runtime directory cannot be used: missing rights, not a directory, or somebody else's.
     #[error("runtime directory {dir} cannot be used: {why}")]
@@ -162,6 +195,13 @@ pub enum ClaimError {
         /// Bytes free for one frame at the deadline.
         free: usize,
     },
+    /// A task cannot wait for room here: the end was made without an eventfd, or the process can have no reactor. Wait by
+    /// a thread, make the end with [`Events`](crate::Events), or free descriptors.
+    #[error("a task cannot wait for room: no {missing}")]
+    CannotWait {
+        /// What is missing.
+        missing: &'static str,
+    },
     /// The consumer wrote an impossible word: it is broken or hostile. Give the ring up.
     #[error("consumer wrote an impossible {what}: {found:#x}")]
     Corrupt {
@@ -185,6 +225,13 @@ pub enum RecvError {
     /// The ring is closed and every frame that was committed has been received.
     #[error("ring is closed")]
     Closed,
+    /// A task cannot wait for frames here: the end was made without an eventfd, or the process can have no reactor. Wait
+    /// by a thread, make the end with [`Events`](crate::Events), or free descriptors.
+    #[error("a task cannot wait for frames: no {missing}")]
+    CannotWait {
+        /// What is missing.
+        missing: &'static str,
+    },
     /// The producer wrote an impossible word: it is broken or hostile. Give the ring up.
     #[error("producer wrote an impossible {what}: {found:#x} at {at}")]
     Corrupt {

@@ -48,10 +48,16 @@ mod real {
             let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
         }
 
-        /// Makes it unreadable until the next signal. One system call, never blocks. To be followed by a look.
-        pub fn drain(&self) {
+        /// Makes it unreadable until the next signal, and says whether it was readable. One system call, never blocks.
+        /// To be followed by a look.
+        pub fn drain(&self) -> bool {
             // EAGAIN: nobody signalled since.
-            let _ = rustix::io::read(&*self.0, &mut [0_u8; 8]);
+            rustix::io::read(&*self.0, &mut [0_u8; 8]).is_ok()
+        }
+
+        /// The descriptor, for whoever watches it.
+        pub(crate) fn descriptor(&self) -> Arc<OwnedFd> {
+            Arc::clone(&self.0)
         }
     }
 
@@ -59,6 +65,27 @@ mod real {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.0.as_fd()
         }
+    }
+}
+
+/// The eventfds of a ring whose ends wait in tasks or event loops. By default none: then only threads can wait.
+///
+/// Both processes give duplicates of the same two: each end makes the other's readable.
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    /// Readable when a consumer that waits is to look for a frame.
+    pub data: Option<EventFd>,
+    /// Readable when a producer that waits is to look for room.
+    pub space: Option<EventFd>,
+}
+
+impl Events {
+    /// Both, new: any end may wait in any way.
+    ///
+    /// # Errors
+    /// As [`EventFd::new`].
+    pub fn new() -> Result<Self, crate::error::Error> {
+        Ok(Self { data: Some(EventFd::new()?), space: Some(EventFd::new()?) })
     }
 }
 
@@ -84,9 +111,9 @@ mod modelled {
             self.0.1.notify_all();
         }
 
-        /// Makes it unreadable.
-        pub fn drain(&self) {
-            *self.0.0.lock().expect("models do not panic under the lock") = false;
+        /// Makes it unreadable, and says whether it was readable.
+        pub fn drain(&self) -> bool {
+            std::mem::take(&mut *self.0.0.lock().expect("models do not panic under the lock"))
         }
 
         /// Blocks until it is readable: the reactor's poll.

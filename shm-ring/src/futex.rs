@@ -38,33 +38,58 @@ mod real {
         }
     }
 
-    pub(crate) fn wake(word: &AtomicU32, count: u32) {
+    pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
         // The only failures are a bad address or operation, which a live word excludes; a wake is a hint anyway.
-        let _ = futex::wake(word, futex::Flags::empty(), count);
+        futex::wake(word, futex::Flags::empty(), count).map_or(0, |woken| woken as u32)
     }
 }
 
-/// What the kernel's futex queue gives, for models: the check and the sleep are one step under the queue's lock, and
-/// a wake takes the same lock. One queue per region: a wake may wake too many, as the kernel's may.
+/// What the kernel's futex queue gives, for models: the check and the sleep are one step under the queue's lock, a wake
+/// takes the same lock, and wakes those that sleep on its word in the order in which they fell asleep. One queue per
+/// region.
 #[cfg(loom)]
 #[derive(Debug, Default)]
 pub(crate) struct LoomQueue {
-    lock: loom::sync::Mutex<()>,
-    sleepers: loom::sync::Condvar,
+    lock: loom::sync::Mutex<Vec<Sleeper>>,
+    changed: loom::sync::Condvar,
+}
+
+#[cfg(loom)]
+#[derive(Debug)]
+struct Sleeper {
+    thread: loom::thread::ThreadId,
+    /// Its address: compared, never followed.
+    word: usize,
+    woken: bool,
 }
 
 #[cfg(loom)]
 impl LoomQueue {
     pub(crate) fn wait(&self, word: &crate::sync::AtomicU64, expected: u32) -> Woken {
-        let guard = self.lock.lock().expect("models do not panic under the lock");
+        let mut sleepers = self.lock.lock().expect("models do not panic under the lock");
         if word.load(crate::sync::Ordering::Relaxed) as u32 == expected {
-            drop(self.sleepers.wait(guard).expect("models do not panic under the lock"));
+            let thread = loom::thread::current().id();
+            sleepers.push(Sleeper { thread, word: address(word), woken: false });
+            while sleepers.iter().any(|sleeper| sleeper.thread == thread && !sleeper.woken) {
+                sleepers = self.changed.wait(sleepers).expect("models do not panic under the lock");
+            }
+            sleepers.retain(|sleeper| sleeper.thread != thread);
         }
         Woken::Look
     }
 
-    pub(crate) fn wake(&self) {
-        let _guard = self.lock.lock().expect("models do not panic under the lock");
-        self.sleepers.notify_all();
+    pub(crate) fn wake(&self, word: &crate::sync::AtomicU64, count: u32) -> u32 {
+        let mut sleepers = self.lock.lock().expect("models do not panic under the lock");
+        let here = sleepers.iter_mut().filter(|sleeper| sleeper.word == address(word) && !sleeper.woken);
+        let woken = here.take(count as usize).map(|sleeper| sleeper.woken = true).count() as u32;
+        if woken > 0 {
+            self.changed.notify_all();
+        }
+        woken
     }
+}
+
+#[cfg(loom)]
+fn address(word: &crate::sync::AtomicU64) -> usize {
+    std::ptr::from_ref(word) as usize
 }

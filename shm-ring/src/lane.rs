@@ -5,7 +5,7 @@
 //! | 0 | header | server, once |
 //! | 128 | `watch` | server |
 //! | 256 | `closed` | server |
-//! | 384 | request cells | both, see [`crate::mpsc`] |
+//! | 384 | request cells | both, see [`crate::cells`] |
 //! | .. | call slots | both, see [`crate::slot`] |
 //! | .. | request arena: `returned` words (unused: a block is free when its call is done), blocks | client |
 //! | .. | reply arena: `returned` words | client |
@@ -17,8 +17,8 @@
 use std::sync::Arc;
 
 use crate::arena::{ArenaLayout, ArenaOwner, ArenaReader, CLASSES};
+use crate::cells::{CELL_BYTES, Consumer, Producer};
 use crate::error::Error;
-use crate::mpsc::{CELL_BYTES, Consumer, Producer};
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
 use crate::ready::{Rang, ReadySet, Watch};

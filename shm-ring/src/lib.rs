@@ -1,13 +1,16 @@
 //! Lock-free rings, call slots and doorbells over memory that several processes map.
 //!
 //! What this crate gives, from the bottom up:
-//! - [`Segment`]: a region of memory with a checked header, on the heap or in a sealed memfd;
+//! - [`Segment`]: a region of memory with a checked header, on the heap, in a sealed memfd or in a file of the caller's,
+//!   or at a [`Place`] where it outlives processes;
 //! - [`spsc`]: a bounded ring of frames of any length, one producing thread, one consuming one;
 //! - [`mpsc`]: a bounded ring of cells, many producing threads, one consumer; claim, commit, abort on drop;
+//! - [`cells`]: the ring of request cells of a call lane;
 //! - [`slot`]: call slots, one request in flight each, with the reply in place;
 //! - [`arena`]: blocks for what is too large for a cell or a slot;
 //! - [`ready`]: the doorbell of a consumer with many lanes; [`wait`]: how long to poll before sleeping;
 //! - [`lane`]: all of these laid out in one segment for one client and one server;
+//! - `typed`: messages of Rust types over any of the rings;
 //! - [`rendezvous`]: how two processes meet and learn of each other's end.
 //!
 //! It knows bytes, not services.
@@ -23,6 +26,7 @@
 
 pub mod arena;
 mod barrier;
+pub mod cells;
 pub mod clock;
 #[cfg(not(loom))]
 mod copy;
@@ -47,14 +51,19 @@ mod signal;
 pub mod slot;
 pub mod spsc;
 mod sync;
+mod tasks;
+#[cfg(not(loom))]
+pub mod typed;
 pub mod wait;
 
 pub use error::{ClaimError, Error, RecvError};
-pub use event::EventFd;
+pub use event::{EventFd, Events};
 #[cfg(not(loom))]
 pub use fallback::Feature;
 pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
-pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, Segment};
+pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, NOTE_BYTES, Segment};
 #[cfg(not(loom))]
 pub use segment::{Origin, Place, SegmentOptions};
+#[cfg(not(loom))]
+pub use tasks::{Messages, Pollable, Reactor};

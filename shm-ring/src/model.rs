@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use crate::arena::{ArenaLayout, ArenaOwner, ArenaReader, CLASSES, Class};
+use crate::cells::{CELL_BYTES, Consumer, Producer};
 use crate::error::Error;
-use crate::mpsc::{CELL_BYTES, Consumer, Producer};
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
 use crate::ready::{ReadyLayout, ReadySet, Watch};
 use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
 use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots};
+pub use crate::tasks::credits::Credits;
 
 /// A segment of so many bytes after the header.
 #[derive(Debug, Clone)]

@@ -37,18 +37,24 @@ mod memory {
     /// Who gives the memory back.
     enum Owner {
         Heap(Layout),
-        Map(#[allow(dead_code, reason = "held for its drop, which unmaps")] MmapRaw),
-        Named(#[allow(dead_code, reason = "held for its drop, which unmaps")] Object),
-        /// The memory is another process's affair.
-        Nobody,
+        /// A mapping that `process` made. A child has a copy of this, but not of the mapping.
+        Mapping {
+            mapping: Option<Mapping>,
+            process: u32,
+        },
+    }
+
+    /// Held for its drop, which unmaps.
+    #[allow(dead_code, reason = "nothing else is done with it")]
+    enum Mapping {
+        File(MmapRaw),
+        Named(Object),
     }
 
     pub(crate) struct Memory {
         base: NonNull<u8>,
         len: usize,
         owner: Owner,
-        /// The process that made this. A child has a copy of the struct, but not of the mapping.
-        process: u32,
     }
 
     // SAFETY: a region is reached through atomics and through copies that the protocols of this crate order; the
@@ -63,21 +69,20 @@ mod memory {
             // SAFETY: the layout has a size of at least one byte.
             let base = unsafe { std::alloc::alloc_zeroed(layout) };
             let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
-            Self::over(base, len, Owner::Heap(layout))
+            Self { base, len, owner: Owner::Heap(layout) }
         }
 
         pub(super) fn map(map: MmapRaw) -> Self {
-            let base = NonNull::new(map.as_mut_ptr()).expect("a mapping is never at address zero");
-            Self::over(base, map.len(), Owner::Map(map))
+            Self::over(map.as_mut_ptr(), map.len(), Mapping::File(map))
         }
 
         pub(super) fn named(object: Object) -> Self {
-            let base = NonNull::new(object.base()).expect("a mapping is never at address zero");
-            Self::over(base, object.len(), Owner::Named(object))
+            Self::over(object.base(), object.len(), Mapping::Named(object))
         }
 
-        fn over(base: NonNull<u8>, len: usize, owner: Owner) -> Self {
-            Self { base, len, owner, process: std::process::id() }
+        fn over(base: *mut u8, len: usize, mapping: Mapping) -> Self {
+            let base = NonNull::new(base).expect("a mapping is never at address zero");
+            Self { base, len, owner: Owner::Mapping { mapping: Some(mapping), process: std::process::id() } }
         }
 
         pub(super) fn base(&self) -> *mut u8 {
@@ -91,12 +96,16 @@ mod memory {
 
     impl Drop for Memory {
         fn drop(&mut self) {
-            if let Owner::Heap(layout) = self.owner {
-                // SAFETY: `heap` allocated `base` with this very layout, and drop runs once.
-                unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) }
-            } else if self.process != std::process::id() {
+            match &mut self.owner {
+                Owner::Heap(layout) => {
+                    // SAFETY: `heap` allocated `base` with this very layout, and drop runs once.
+                    unsafe { std::alloc::dealloc(self.base.as_ptr(), *layout) }
+                }
                 // In a forked child something else may stand at this address by now: it must not be unmapped.
-                std::mem::forget(std::mem::replace(&mut self.owner, Owner::Nobody));
+                Owner::Mapping { mapping, process } if *process != std::process::id() => {
+                    std::mem::forget(mapping.take());
+                }
+                Owner::Mapping { .. } => {}
             }
         }
     }
@@ -229,15 +238,12 @@ impl Region {
         }
     }
 
-    /// Wakes up to `count` sleepers on the word. One system call.
-    pub(crate) fn futex_wake(&self, offset: usize, count: u32) {
+    /// Wakes up to `count` sleepers on the word; says how many. One system call.
+    pub(crate) fn futex_wake(&self, offset: usize, count: u32) -> u32 {
         #[cfg(not(loom))]
-        crate::futex::wake(self.futex(offset), count);
+        return crate::futex::wake(self.futex(offset), count);
         #[cfg(loom)]
-        {
-            let _ = (offset, count);
-            self.parked.wake();
-        }
+        self.parked.wake(self.word(offset), count)
     }
 
     #[cfg(not(loom))]

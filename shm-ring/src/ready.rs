@@ -5,18 +5,21 @@
 //!
 //! | byte | word | written by |
 //! |---|---|---|
-//! | 128 | `mode`: awake, or asleep on the bell | consumer |
+//! | 128 | `mode`: awake, asleep on the bell, or asleep on an eventfd | consumer |
 //! | 256 | `bell`: count of rings; its low half is the futex | whoever rings |
 //! | 384.. | ready bits, one per lane | producers set, consumer clears |
 //!
 //! and each lane has a word `watch` (HOT: the consumer polls this lane; COLD: tell it), written by the consumer.
 //!
 //! A frame is announced by store, fence, look at `watch`; the consumer parks by store to `watch`, fence, look at the
-//! cells. Either the producer sees COLD or the consumer sees the frame; the same between the ready bit and `mode`.
+//! cells. Either the producer sees COLD or the consumer sees the frame; the same between the ready bit and `mode`. Whose
+//! fence the first one is, the maker of the set decides (see `barrier.rs`).
 
 use std::sync::Arc;
 
+use crate::barrier::Fencing;
 use crate::error::Error;
+use crate::event::EventFd;
 use crate::futex::Woken;
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
@@ -32,6 +35,7 @@ const BITS_AT: usize = BELL_AT + LINE_PAIR;
 
 const AWAKE: u64 = 0;
 const ASLEEP: u64 = 1;
+const ASLEEP_ON_EVENT: u64 = 2;
 
 const COLD: u64 = 0;
 const HOT: u64 = 1;
@@ -40,12 +44,20 @@ const HOT: u64 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadyLayout {
     lanes: u32,
+    fencing: Fencing,
 }
 
 impl ReadyLayout {
     /// Room for `lanes` lanes, at least one and at most [`MAX_LANES`].
     pub fn new(lanes: u32) -> Self {
-        Self { lanes: lanes.clamp(1, MAX_LANES) }
+        Self { lanes: lanes.clamp(1, MAX_LANES), fencing: Fencing::Both }
+    }
+
+    /// For lanes whose producers send streams: they do without a fence for each frame where the system lets the consumer
+    /// fence for them when it stops polling, which then costs it some 0.5 µs.
+    #[must_use]
+    pub fn for_streams(self) -> Self {
+        Self { fencing: Fencing::best(), ..self }
     }
 }
 
@@ -53,12 +65,17 @@ impl Layout for ReadyLayout {
     const KIND: u64 = 0x0072_6561_6479; // "ready"
 
     fn params(&self) -> [u64; 8] {
-        [self.lanes.into(), 0, 0, 0, 0, 0, 0, 0]
+        [self.lanes.into(), self.fencing.to_param(), 0, 0, 0, 0, 0, 0]
     }
 
     fn from_params(params: &[u64; 8]) -> Result<Self, Error> {
+        let fencing = Fencing::from_param(params[1]).ok_or(Error::BadSegment {
+            what: "way of fencing",
+            found: params[1],
+            expected: Fencing::best().to_param(),
+        })?;
         match u32::try_from(params[0]) {
-            Ok(lanes) if (1..=MAX_LANES).contains(&lanes) => Ok(Self { lanes }),
+            Ok(lanes) if (1..=MAX_LANES).contains(&lanes) => Ok(Self { lanes, fencing }),
             _ => Err(Error::BadSegment { what: "number of lanes", found: params[0], expected: MAX_LANES.into() }),
         }
     }
@@ -116,12 +133,19 @@ pub enum Rang {
 pub struct ReadySet {
     segment: Arc<Memory>,
     layout: ReadyLayout,
+    event: Option<EventFd>,
 }
 
 impl ReadySet {
     /// The set in a segment of its own.
     pub fn new(segment: &Segment<ReadyLayout>) -> Self {
-        Self { segment: segment.memory(), layout: *segment.layout() }
+        Self { segment: segment.memory(), layout: *segment.layout(), event: None }
+    }
+
+    /// With the descriptor that a consumer may sleep on instead of the bell. Consumer and producers have the same.
+    #[must_use]
+    pub fn with_event(self, event: EventFd) -> Self {
+        Self { event: Some(event), ..self }
     }
 
     /// Lanes that fit.
@@ -146,10 +170,10 @@ impl ReadySet {
     #[inline]
     pub fn announce(&self, lane: u32, watch: Watch<'_>) -> Rang {
         if cfg!(not(weaken = "announce_without_fence")) {
-            // ORDERING: SeqCst fence between the commit and the load of `watch`, pairs with the fence in `park` and
-            // `cool` between the store of COLD and the scan. Without either, the load can miss COLD while the scan
-            // misses the frame: a lost wake-up (`announce_without_fence`).
-            fence(Ordering::SeqCst);
+            // ORDERING: a fence between the commit and the load of `watch`, pairs with the one in `park` and `cool`
+            // between the store of COLD and the scan. Without either, the load can miss COLD while the scan misses the
+            // frame: a lost wake-up (`announce_without_fence`).
+            self.layout.fencing.publisher();
         }
         if watch.0.load(Ordering::Relaxed).decode(|word| word == HOT) {
             return Rang::No;
@@ -160,18 +184,33 @@ impl ReadySet {
             // between the store of ASLEEP and the look at the bits.
             fence(Ordering::SeqCst);
         }
-        if self.mode().load(Ordering::Relaxed).decode(|word| word != ASLEEP) {
-            return Rang::No;
+        match self.mode().load(Ordering::Relaxed).decode(|word| word) {
+            ASLEEP => {
+                self.bump();
+                self.wake_one();
+            }
+            ASLEEP_ON_EVENT => {
+                self.bump();
+                self.signal();
+            }
+            _ => return Rang::No,
         }
-        self.ring_bell();
         Rang::Yes
+    }
+
+    fn signal(&self) {
+        if let Some(event) = &self.event {
+            event.signal();
+        }
     }
 
     /// Rings for a lane whatever `watch` and `mode` say: for a frame that is still untaken when its sender, or a
     /// worker that saw it, has reason to think that the polling worker is busy. One system call.
     pub fn ring(&self, lane: u32) {
         self.set_bit(lane);
-        self.ring_bell();
+        self.bump();
+        self.wake_one();
+        self.signal();
     }
 
     fn set_bit(&self, lane: u32) {
@@ -179,12 +218,6 @@ impl ReadySet {
         let (word, bit) = self.bits(lane);
         // ORDERING: Release, pairs with the AcqRel swap in `take_ready`: whoever takes the bit sees the frame.
         word.fetch_or(bit, Ordering::Release);
-    }
-
-    /// Wakes one sleeper, without saying why. One system call.
-    fn ring_bell(&self) {
-        self.bump();
-        self.wake_one();
     }
 
     /// Counts a ring without waking anybody: a consumer that has read the bell before will not fall asleep.
@@ -203,6 +236,7 @@ impl ReadySet {
     pub fn ring_all(&self) {
         self.bump();
         self.segment.region().futex_wake(BELL_AT, i32::MAX as u32);
+        self.signal();
     }
 
     /// Consumer: the bell's count, to be read before the last look that precedes a sleep.
@@ -247,13 +281,23 @@ impl ReadySet {
     /// `cool` stores COLD in every lane that was hot ([`Watch::cool`]); `scan` looks at every cell of those lanes, past
     /// held claims, and gives what it found.
     pub fn park<T>(&self, cool: impl FnOnce(), scan: impl FnOnce() -> Option<T>) -> Park<T> {
+        self.park_as(ASLEEP, cool, scan)
+    }
+
+    /// As [`park`](Self::park), for a consumer that then waits until its eventfd is readable. To be followed by
+    /// [`awake`](Self::awake) when it is.
+    pub(crate) fn park_on_event<T>(&self, cool: impl FnOnce(), scan: impl FnOnce() -> Option<T>) -> Park<T> {
+        self.park_as(ASLEEP_ON_EVENT, cool, scan)
+    }
+
+    fn park_as<T>(&self, mode: u64, cool: impl FnOnce(), scan: impl FnOnce() -> Option<T>) -> Park<T> {
         cool();
         let bell = self.bell();
-        self.mode().store(ASLEEP, Ordering::Relaxed);
+        self.mode().store(mode, Ordering::Relaxed);
         if cfg!(not(weaken = "park_without_fence")) {
             // ORDERING: SeqCst fence between the stores of COLD and ASLEEP and the looks that follow, pairs with both
             // fences in `announce`. Without it a frame is committed that nobody sees (`park_without_fence`).
-            fence(Ordering::SeqCst);
+            self.layout.fencing.sleeper();
         }
         if let Some(found) = scan() {
             self.awake();
@@ -281,7 +325,7 @@ impl ReadySet {
     pub fn cool<T>(&self, watch: Watch<'_>, scan: impl FnOnce() -> Option<T>) -> Option<T> {
         watch.cool();
         // ORDERING: SeqCst fence, pairs with the first fence in `announce`, as in `park`.
-        fence(Ordering::SeqCst);
+        self.layout.fencing.sleeper();
         let found = scan();
         if found.is_some() {
             watch.heat();
@@ -321,7 +365,7 @@ mod tests {
         let set = set();
         watch(&set).heat();
         assert_eq!(set.announce(3, watch(&set)), Rang::No);
-        assert_eq!(ready(&set), []);
+        assert!(ready(&set).is_empty());
     }
 
     #[test]

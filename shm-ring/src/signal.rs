@@ -15,15 +15,22 @@
 //! not per frame. There is no count of sleepers that a kill could leave too high: the bits are set anew for each sleep.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use crate::barrier::Fencing;
+#[cfg(not(loom))]
+use crate::error::Error;
 use crate::event::EventFd;
 use crate::futex::Woken;
 use crate::peer::PeerWord;
 use crate::raw::{LINE, LINE_PAIR, Section};
 use crate::segment::Memory;
 use crate::sync::Ordering;
+use crate::tasks::{CannotWait, Place, Sleeper, Tasks};
+#[cfg(not(loom))]
+use crate::tasks::{Pollable, Reactor};
 use crate::wait::SpinBudget;
 
 /// Bytes of a signal's section.
@@ -47,19 +54,19 @@ pub(crate) struct Signal {
     words: Section<SIGNAL_BYTES>,
     offset: usize,
     fencing: Fencing,
-    event: Option<EventFd>,
+    tasks: Option<Arc<Tasks>>,
 }
 
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signal").field("offset", &self.offset).field("event", &self.event).finish_non_exhaustive()
+        f.debug_struct("Signal").field("offset", &self.offset).field("tasks", &self.tasks).finish_non_exhaustive()
     }
 }
 
 impl Signal {
     /// The signal at `offset`, a multiple of 128. Without `event` only threads can wait.
     pub(crate) fn new(memory: Arc<Memory>, offset: usize, fencing: Fencing, event: Option<EventFd>) -> Self {
-        Self { words: Section::new(memory, offset), offset, fencing, event }
+        Self { words: Section::new(memory, offset), offset, fencing, tasks: event.map(Tasks::new) }
     }
 
     #[inline(always)]
@@ -69,7 +76,7 @@ impl Signal {
 
     /// The descriptor that is signalled for event loops and tasks.
     pub(crate) fn event(&self) -> Option<&EventFd> {
-        self.event.as_ref()
+        self.tasks.as_ref().map(|tasks| tasks.event())
     }
 
     /// How often this side was woken, and how often only the safety time-out found what was there.
@@ -87,20 +94,39 @@ impl Signal {
         }
     }
 
+    /// As [`notify`](Self::notify), but of many threads that sleep it wakes one, the one that has slept longest: there is
+    /// not room for all. By one thread at a time; the next call wakes the next one.
+    #[inline]
+    pub(crate) fn notify_one(&self) {
+        self.fencing.publisher();
+        if self.word::<WANT_AT>().load(Ordering::Relaxed).decode(|want| want != 0) {
+            self.wake_threads(1);
+        }
+    }
+
     /// Wakes whoever sleeps. One system call for the threads, one for the eventfd.
-    #[cold]
     pub(crate) fn wake(&self) {
+        // All: a peer may wait on the same word, and one wake must not be eaten by it.
+        self.wake_threads(i32::MAX as u32);
+    }
+
+    #[cold]
+    fn wake_threads(&self, most: u32) {
         // ORDERING: AcqRel: two publishers that see the same sleeper wake it once, and the publication of the one that
         // finds zero here is visible to the sleeper through the other's bell.
         let want = self.word::<WANT_AT>().swap(0, Ordering::AcqRel).decode(|want| want);
         if want & THREADS != 0 {
             // ORDERING: Release, pairs with the Acquire in `bell`: who sees the new count sees the publication.
             self.word::<BELL_AT>().fetch_add(1, Ordering::Release);
-            // All: a peer may wait on the same word, and one wake must not be eaten by it.
-            self.words.memory().region().futex_wake(self.offset + BELL_AT, i32::MAX as u32);
+            let woken = self.words.memory().region().futex_wake(self.offset + BELL_AT, most);
+            if woken == most {
+                // Others may sleep on, with a bell that is older than this ring. A thread that read the new count sets
+                // the bit by itself, after the swap.
+                self.word::<WANT_AT>().fetch_or(THREADS, Ordering::Relaxed);
+            }
         }
         if want & EVENT != 0
-            && let Some(event) = &self.event
+            && let Some(event) = self.event()
         {
             event.signal();
         }
@@ -127,10 +153,53 @@ impl Signal {
         self.fencing.sleeper();
     }
 
-    /// This side, for an event loop or a task: from now on a publication makes the eventfd readable, once. The caller
-    /// must look once more before it relies on that.
-    pub(crate) fn arm_event(&self) {
-        self.arm(EVENT);
+    pub(crate) fn tasks(&self) -> Result<&Arc<Tasks>, CannotWait> {
+        self.tasks.as_ref().ok_or(CannotWait("eventfd"))
+    }
+
+    /// This side, for a task: ready when `look` gives something; else the task is woken when it is to poll again. `need`
+    /// says how much it waits for, see [`Tasks::poll`].
+    pub(crate) fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        place: &mut Place,
+        need: usize,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Poll<Result<T, CannotWait>> {
+        match self.tasks() {
+            Ok(tasks) => tasks.poll(self, cx, place, need, look),
+            Err(cannot) => Poll::Ready(look().ok_or(cannot)),
+        }
+    }
+
+    /// As [`wait`](Self::wait), for a task. Dropped, it leaves nothing behind.
+    pub(crate) async fn wait_async<T>(
+        &self,
+        need: usize,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Result<T, CannotWait> {
+        let mut place = Place::default();
+        poll_fn(|cx| self.poll(cx, &mut place, need, &mut look)).await
+    }
+
+    /// The reactor's part in a model.
+    #[cfg(loom)]
+    pub(crate) fn turn(&self) {
+        if let Ok(tasks) = self.tasks() {
+            tasks.turn();
+        }
+    }
+
+    /// This side, for an event loop.
+    #[cfg(not(loom))]
+    pub(crate) fn pollable(&self) -> Result<Pollable, Error> {
+        Pollable::new(self.tasks()?, self.clone())
+    }
+
+    /// Who waits for the eventfd when tasks do.
+    #[cfg(not(loom))]
+    pub(crate) fn set_reactor(&self, reactor: Reactor) -> Result<(), Error> {
+        self.tasks()?.set_reactor(reactor)
     }
 
     /// This side: waits until `look` gives something or `until_ns` passes. Polls within the budget, then sleeps.
@@ -173,6 +242,16 @@ impl Signal {
                 interval_ns = (interval_ns * 2).min(SAFETY_LAST_NS);
             }
         }
+    }
+}
+
+impl Sleeper for Signal {
+    fn arm_event(&self) {
+        self.arm(EVENT);
+    }
+
+    fn count_rescue(&self) {
+        self.word::<RESCUES_AT>().fetch_add(1, Ordering::Relaxed);
     }
 }
 

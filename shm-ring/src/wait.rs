@@ -56,6 +56,11 @@ impl SpinBudget {
         Self { max_ns, now_ns: AtomicU32::new(max_ns), gave_way: AtomicU32::new(0) }
     }
 
+    /// No polling: for a wait whose polling was done in another way.
+    pub(crate) fn none() -> Self {
+        Self::new(Some(Duration::ZERO))
+    }
+
     /// The current budget in nanoseconds; at most the maximum.
     pub fn ns(&self) -> u64 {
         self.now_ns.load(Ordering::Relaxed).into()

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
-use switchboard::Deadline;
 
 use super::cores::threads_of;
 
@@ -36,8 +36,12 @@ pub struct SystemCall {
 }
 
 /// The monotonic clock, the same for the tracer and the traced. No system call.
+///
+/// # Panics
+/// If the kernel has no such clock.
 pub fn now_ns() -> u64 {
-    Deadline::after(Duration::ZERO).as_monotonic_ns()
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the kernel has this clock");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
 /// What happened between two marks.

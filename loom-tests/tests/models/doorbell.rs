@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use loom::thread;
+use shm_ring::cells::{BODY_WORDS, Consumer, Producer};
 use shm_ring::model::{WatchWord, ready_set, ring, watch_word};
-use shm_ring::mpsc::{BODY_WORDS, Consumer, Producer};
 use shm_ring::ready::{Park, Rang, ReadySet};
 
 use crate::explore::explore;

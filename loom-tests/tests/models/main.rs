@@ -7,3 +7,4 @@ mod explore;
 mod ring;
 mod slot;
 mod spsc;
+mod tasks;

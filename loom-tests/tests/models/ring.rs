@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::thread;
+use shm_ring::cells::{BODY_WORDS, Consumer, Refused};
 use shm_ring::model::ring;
-use shm_ring::mpsc::{BODY_WORDS, Consumer, Refused};
 
 use crate::explore::explore;
 

@@ -10,8 +10,8 @@ use service_core::{
     encode_block, encode_small,
 };
 use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef};
+use shm_ring::cells::{Claim, Refused};
 use shm_ring::lane::ClientLane;
-use shm_ring::mpsc::{Claim, Refused};
 use shm_ring::ready::{Rang, ReadySet};
 use shm_ring::rendezvous::{Connection, Event, Next, Received, RuntimeDir, Watch, Watched, own_uid, watch};
 use shm_ring::slot::{Call, ReplyHeader, Waited};

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use service_core::Caller;
 use shm_ring::arena::{ArenaOwner, ArenaReader};
+use shm_ring::cells::{Consumer, Taken};
 use shm_ring::lane::ServerLane;
-use shm_ring::mpsc::{Consumer, Taken};
 use shm_ring::rendezvous::Connection;
 
 use crate::frame::{Cell, KIND_CALL};

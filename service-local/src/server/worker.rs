@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use service_core::MethodIndex;
+use shm_ring::cells::Consumer;
 use shm_ring::clock;
-use shm_ring::mpsc::Consumer;
 use shm_ring::ready::{Bell, Park};
 use try_lock::Locked;
 

@@ -122,14 +122,29 @@ impl Window {
 
     /// The word that holds byte `at`, modulo the length.
     #[inline(always)]
-    pub(crate) fn word(&self, at: u64) -> &AtomicU64 {
+    pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
         // SAFETY: masked, `at` is a multiple of 8 below the length, which is a multiple of 8.
         unsafe { self.base.word(self.offset(at) & !7) }
     }
 
+    /// Asks for the line of byte `at`, modulo the length, in exclusive state. A hint; no effect on values.
     #[inline(always)]
-    fn offset(&self, at: u64) -> usize {
-        at as usize & self.mask
+    pub(crate) fn prefetch_for_write(&self, at: usize) {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+        {
+            let word = self.word(at).as_ptr();
+            // SAFETY: PREFETCHW changes no architectural state and cannot fault; the address is inside the range.
+            unsafe {
+                core::arch::asm!("prefetchw [{}]", in(reg) word, options(nostack, preserves_flags, readonly));
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+        let _ = at;
+    }
+
+    #[inline(always)]
+    fn offset(&self, at: usize) -> usize {
+        at & self.mask
     }
 
     /// Whether so many bytes fit from an offset on without a wrap.
@@ -143,7 +158,7 @@ impl Window {
     /// # Panics
     /// If the bytes do not fit before the end.
     #[inline]
-    pub(crate) fn copy_in(&self, at: u64, bytes: &[u8]) {
+    pub(crate) fn copy_in(&self, at: usize, bytes: &[u8]) {
         let offset = self.offset(at);
         assert!(self.holds(offset, bytes.len()), "a copy does not wrap");
         #[cfg(not(loom))]
@@ -160,7 +175,7 @@ impl Window {
 
     /// Copies published bytes out, from `at` on.
     #[cfg(loom)]
-    pub(crate) fn copy_out(&self, at: u64, to: &mut [u8]) {
+    pub(crate) fn copy_out(&self, at: usize, to: &mut [u8]) {
         for (at, byte) in (at..).zip(to) {
             *byte = (self.word(at).load(Ordering::Relaxed) >> (at % 8 * 8)) as u8;
         }
@@ -175,7 +190,7 @@ impl Window {
     /// If the range does not fit before the end.
     #[cfg(not(loom))]
     #[inline]
-    pub(crate) unsafe fn bytes(&self, at: u64, len: usize) -> &[u8] {
+    pub(crate) unsafe fn bytes(&self, at: usize, len: usize) -> &[u8] {
         let offset = self.offset(at);
         assert!(self.holds(offset, len), "a slice does not wrap");
         // SAFETY: masked, the offset lies inside the range.
@@ -187,7 +202,7 @@ impl Window {
 
 /// Whole words at once where it can, so that a model has few steps. The rest of a last word is zeroed.
 #[cfg(loom)]
-fn copy_words_in(window: &Window, at: u64, bytes: &[u8]) {
+fn copy_words_in(window: &Window, at: usize, bytes: &[u8]) {
     assert!(at.is_multiple_of(8), "models write whole words");
     for (i, chunk) in (0..).zip(bytes.chunks(8)) {
         let mut word = [0; 8];

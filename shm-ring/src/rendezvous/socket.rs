@@ -3,6 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,7 @@ pub struct Listener {
     inode: u64,
     /// The process that listens; a child of it is not to remove the file.
     process: u32,
+    closed: AtomicBool,
     /// Given up for a moment when descriptors run out, to take a connection off the queue and refuse it: left there,
     /// it would be news for ever.
     spare: Mutex<Option<OwnedFd>>,
@@ -80,12 +82,38 @@ impl Listener {
         rustix::net::listen(&fd, BACKLOG).map_err(Error::system("listening"))?;
         let inode = inode(&dir, &file).unwrap_or(0);
         drop(lock);
-        Ok(Self { fd: Arc::new(fd), dir, file, inode, process: std::process::id(), spare: Mutex::new(spare()) })
+        Ok(Self {
+            fd: Arc::new(fd),
+            dir,
+            file,
+            inode,
+            process: std::process::id(),
+            closed: AtomicBool::new(false),
+            spare: Mutex::new(spare()),
+        })
     }
 
     /// The descriptor, to be watched: readable when somebody connects.
     pub fn fd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
+    }
+
+    /// Listens no more, and removes the file: whoever binds or connects from now on finds nobody, even while somebody
+    /// still holds this.
+    pub fn close(&self) {
+        // In a child of the process that listens this would be the parent's end.
+        if self.process != std::process::id() || self.closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // A successor may have replaced the file: only our own is removed. Failures leave a stale file, which the next
+        // start, list or connect recognises.
+        if let Ok(_lock) = self.dir.lock()
+            && inode(&self.dir, &self.file) == Some(self.inode)
+        {
+            let _ = rustix::fs::unlinkat(self.dir.fd(), &self.file, AtFlags::empty());
+        }
+        // Who waits in the queue sees the end of its connection; a failure leaves that to the last descriptor's end.
+        let _ = rustix::net::shutdown(&*self.fd, rustix::net::Shutdown::Both);
     }
 
     /// The next connection, if one waits. Never blocks.
@@ -110,14 +138,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // A successor may have replaced the file: only our own is removed. Failures leave a stale file, which the
-        // next start, list or connect recognises.
-        if self.process == std::process::id()
-            && let Ok(_lock) = self.dir.lock()
-            && inode(&self.dir, &self.file) == Some(self.inode)
-        {
-            let _ = rustix::fs::unlinkat(self.dir.fd(), &self.file, AtFlags::empty());
-        }
+        self.close();
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Event {
 pub enum Next {
     /// Go on. A deadline that has not passed yet stays.
     Keep,
+    /// Go on, and tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock).
+    KeepUntil(u64),
     /// Watch the descriptor no more, but tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock).
     ExpireAt(u64),
     /// Watch the descriptor no more.
@@ -43,6 +45,16 @@ pub trait Watched: Send + Sync {
 #[derive(Debug)]
 pub struct Watch {
     id: u64,
+}
+
+impl Watch {
+    /// Tells [`Event::Expired`] at this time (nanoseconds on the monotonic clock) instead of any earlier choice. One
+    /// system call. Nothing happens if the handler has ended the watch.
+    pub fn expire_at(&self, at_ns: u64) {
+        if let Some(watcher) = WATCHER.get() {
+            watcher.expire_at(self.id, at_ns);
+        }
+    }
 }
 
 impl Drop for Watch {
@@ -83,6 +95,16 @@ struct Entries {
 }
 
 impl Entries {
+    /// Replaces the deadline; gives the entry, if there is one.
+    fn expire_at(&mut self, id: u64, at: u64) -> Option<&Entry> {
+        let entry = self.by_id.get_mut(&id)?;
+        if let Some(before) = entry.deadline_ns.replace(at) {
+            self.by_deadline.remove(&(before, id));
+        }
+        self.by_deadline.insert((at, id));
+        Some(entry)
+    }
+
     fn remove(&mut self, id: u64) -> Option<Entry> {
         let entry = self.by_id.remove(&id)?;
         if let Some(at) = entry.deadline_ns {
@@ -160,10 +182,21 @@ impl Watcher {
         entries.by_id.insert(id, Entry { fd, readable, deadline_ns, handler });
         drop(entries);
         if deadline_ns.is_some() {
-            // A full counter is a nudge too.
-            let _ = rustix::io::write(&self.nudge, &1u64.to_ne_bytes());
+            self.nudge();
         }
         Ok(Watch { id })
+    }
+
+    fn expire_at(&self, id: u64, at: u64) {
+        let known = self.entries().expire_at(id, at).is_some();
+        if known {
+            self.nudge();
+        }
+    }
+
+    fn nudge(&self) {
+        // A full counter is a nudge too.
+        let _ = rustix::io::write(&self.nudge, &1u64.to_ne_bytes());
     }
 
     fn forget(&self, id: u64) {
@@ -228,18 +261,14 @@ impl Watcher {
         match next {
             Next::Keep => {}
             Next::Stop => self.forget(id),
+            Next::KeepUntil(at) => {
+                // Computed anew before the next sleep, so no nudge. Forgotten meanwhile is as good.
+                self.entries().expire_at(id, at);
+            }
             Next::ExpireAt(at) => {
-                let mut entries = self.entries();
-                let Some(entry) = entries.by_id.get_mut(&id) else {
+                let Some(fd) = self.entries().expire_at(id, at).map(|entry| Arc::clone(&entry.fd)) else {
                     return;
                 };
-                let before = entry.deadline_ns.replace(at);
-                let fd = Arc::clone(&entry.fd);
-                if let Some(before) = before {
-                    entries.by_deadline.remove(&(before, id));
-                }
-                entries.by_deadline.insert((at, id));
-                drop(entries);
                 // Gone already is as good.
                 let _ = epoll::delete(&self.epoll, &*fd);
             }

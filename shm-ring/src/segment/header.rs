@@ -14,6 +14,8 @@
 #[cfg(not(loom))]
 use std::os::fd::BorrowedFd;
 
+#[cfg(not(loom))]
+use super::NOTE_BYTES;
 use super::{HEADER_BYTES, LAYOUT_VERSION, Layout};
 #[cfg(not(loom))]
 use crate::error::Error;
@@ -100,4 +102,16 @@ pub(super) fn read<L: Layout>(region: &Region) -> Result<(L, u64), Error> {
     expect("size by its parameters", region.len() as u64, layout.bytes() as u64)?;
     expect("layout hash", get(HASH_AT), hash(&layout))?;
     Ok((layout, get(EPOCH_AT)))
+}
+
+/// The note of a segment whose kind has one, copied out. It stands at the end, complete since before the magic.
+#[cfg(not(loom))]
+pub(super) fn read_note(region: &Region) -> [u8; NOTE_BYTES] {
+    let mut words = [0; NOTE_BYTES / 8];
+    region.load_words(region.len() - NOTE_BYTES, &mut words);
+    let mut note = [0; NOTE_BYTES];
+    for (bytes, word) in note.chunks_exact_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    note
 }

@@ -28,12 +28,12 @@ mod owned;
 mod place;
 
 use std::fmt;
-#[cfg(not(loom))]
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 #[cfg(not(loom))]
 pub use options::SegmentOptions;
+#[cfg(not(loom))]
+use place::LockFile;
 #[cfg(not(loom))]
 pub(crate) use place::Object;
 #[cfg(not(loom))]
@@ -44,6 +44,9 @@ use crate::raw::{LINE_PAIR, Region};
 
 /// Bytes before the first section of a segment.
 pub const HEADER_BYTES: usize = LINE_PAIR;
+
+/// Bytes of the note at the end of a segment, where a kind has one.
+pub const NOTE_BYTES: usize = 256;
 
 /// Version of every shared layout of this crate. Any change to any of them raises it.
 pub const LAYOUT_VERSION: u32 = 2;
@@ -62,8 +65,23 @@ pub trait Layout: Clone + fmt::Debug {
     /// [`Error::BadSegment`] if a parameter is out of its range.
     fn from_params(params: &[u64; 8]) -> Result<Self, Error>;
 
-    /// Bytes of the whole segment, header included.
+    /// Bytes of the whole segment, header and note included.
     fn bytes(&self) -> usize;
+
+    /// What the maker writes into the last [`NOTE_BYTES`] of the segment before anybody can open it, if this kind has
+    /// a note.
+    fn note(&self) -> Option<[u8; NOTE_BYTES]> {
+        None
+    }
+
+    /// Judges the note of a segment that somebody else made. Any bytes at all may stand there.
+    ///
+    /// # Errors
+    /// Why the segment is refused.
+    fn check_note(&self, theirs: &[u8; NOTE_BYTES]) -> Result<(), Error> {
+        let _ = theirs;
+        Ok(())
+    }
 }
 
 /// What the sections of a segment are reached through; shared by the handles that use them.
@@ -72,7 +90,7 @@ pub(crate) struct Memory {
     epoch: u64,
     #[cfg(not(loom))]
     #[allow(dead_code, reason = "held for its lock, which says that the segment is in use")]
-    in_use: Option<OwnedFd>,
+    in_use: Option<LockFile>,
 }
 
 impl Memory {
@@ -101,16 +119,22 @@ impl<L: Layout> Segment<L> {
         Self::make(Region::heap(layout.bytes()), layout, epoch)
     }
 
-    /// Over fresh, zeroed memory of the layout's size: writes the header.
+    /// Over fresh, zeroed memory of the layout's size: writes the note and then the header.
     fn make(region: Region, layout: L, epoch: u64) -> Self {
+        if let Some(note) = layout.note() {
+            region.copy_in(region.len() - NOTE_BYTES, &note);
+        }
         header::write(&region, &layout, epoch);
         Self::over(region, layout, epoch)
     }
 
-    /// Over memory that another process made: reads and checks the header.
+    /// Over memory that another process made: reads and checks the header and the note.
     #[cfg(not(loom))]
     fn check(region: Region) -> Result<Self, Error> {
-        let (layout, epoch) = header::read(&region)?;
+        let (layout, epoch): (L, u64) = header::read(&region)?;
+        if layout.note().is_some() {
+            layout.check_note(&header::read_note(&region))?;
+        }
         Ok(Self::over(region, layout, epoch))
     }
 
@@ -126,7 +150,7 @@ impl<L: Layout> Segment<L> {
 
     /// A segment that says, as long as it is mapped, that it is in use.
     #[cfg(not(loom))]
-    fn in_use_by(mut self, lock: OwnedFd) -> Self {
+    fn in_use_by(mut self, lock: LockFile) -> Self {
         let memory = Arc::get_mut(&mut self.memory).expect("a segment that was just made has one handle");
         memory.in_use = Some(lock);
         self
@@ -152,6 +176,12 @@ impl<L: Layout> Segment<L> {
     #[cfg(not(loom))]
     pub fn huge_bytes(&self) -> usize {
         mapping::huge_bytes(&self.memory.region)
+    }
+
+    /// The same memory seen as the part of it that `layout` describes.
+    #[cfg(not(loom))]
+    pub(crate) fn with_layout<P: Layout>(&self, layout: P) -> Segment<P> {
+        Segment { memory: self.memory(), layout }
     }
 
     pub(crate) fn memory(&self) -> Arc<Memory> {

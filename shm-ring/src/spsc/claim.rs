@@ -5,7 +5,7 @@ use std::io;
 
 use crate::arena::{ArenaOwner, Block, BlockRef};
 use crate::error::ClaimError;
-use crate::spsc::cursor::{HEADER, Position, frame_bytes};
+use crate::spsc::cursor::{HEADER, Position, UNIT, frame_bytes};
 use crate::spsc::producer::{BLOCK_FRAME, Core, Look, Room};
 use crate::spsc::word::{Header, Kind};
 use crate::sync::Ordering;
@@ -58,6 +58,11 @@ impl<'a> Claim<'a> {
         self.written
     }
 
+    /// How far behind a multiple of 16 bytes the payload begins in both sides' memory: 8 in the ring, 0 in the arena.
+    pub fn skew(&self) -> usize {
+        if self.room.block.is_some() { 0 } else { HEADER % UNIT }
+    }
+
     /// Appends to the payload.
     ///
     /// # Panics
@@ -82,7 +87,7 @@ impl<'a> Claim<'a> {
         );
         if self.room.block.is_none() {
             let to = self.room.place.start.plus(HEADER + at);
-            self.core.ring.frames.copy_in(to.to_word(), bytes);
+            self.core.ring.frames.copy_in(to.to_index(), bytes);
         } else if let Some(mut block) = self.block() {
             block.write_at(at, bytes);
             block.suspend();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{ArenaReader, BlockRef};
 use crate::error::{Error, RecvError};
+use crate::event::Events;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::control::Control;
@@ -11,7 +12,7 @@ use crate::spsc::cursor::{HEADER, Position, frame_bytes};
 use crate::spsc::frame::Frame;
 use crate::spsc::layout::{self, SpscLayout};
 use crate::spsc::producer::BLOCK_FRAME;
-use crate::spsc::ring::{CLOSED, Events, Ring};
+use crate::spsc::ring::{CLOSED, Ring};
 use crate::spsc::word::{Header, Kind, UNPUBLISHED};
 use crate::sync::{Ordering, spin_loop};
 use crate::wait::SpinBudget;
@@ -52,13 +53,13 @@ pub(super) struct Core {
     dry_at: u64,
     closed: bool,
     /// Why the last look found nothing. Here, and not in what a look returns, to keep that in registers.
-    missed: RecvError,
+    pub(super) missed: RecvError,
 }
 
 impl Core {
     /// Looks for a committed frame: one load of the next header, if it is there. `None`: `missed` says why.
     #[inline(always)]
-    fn find(&mut self) -> Option<Found> {
+    pub(super) fn find(&mut self) -> Option<Found> {
         let at = self.head;
         // ORDERING: Acquire, pairs with the Release store in the producer's `Core::publish`.
         let word = self.ring.header(at).load(Ordering::Acquire).decode(|word| word);
@@ -206,8 +207,8 @@ impl Core {
 /// adaptive while and then sleep until there is a frame.
 #[derive(Debug)]
 pub struct Consumer {
-    core: Core,
-    data: Signal,
+    pub(super) core: Core,
+    pub(super) data: Signal,
     spin: SpinBudget,
 }
 
@@ -333,12 +334,6 @@ impl Consumer {
     /// The ring's shape.
     pub fn layout(&self) -> SpscLayout {
         self.core.ring.layout
-    }
-
-    /// What this end waits on.
-    #[allow(dead_code, reason = "for the asynchronous forms")]
-    pub(crate) fn data_signal(&self) -> &Signal {
-        &self.data
     }
 }
 

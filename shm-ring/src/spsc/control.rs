@@ -1,8 +1,9 @@
 //! A ring seen from outside.
 
+use crate::event::Events;
 use crate::segment::Segment;
 use crate::spsc::layout::{self, SpscLayout};
-use crate::spsc::ring::{CLOSED, DIED, End, Events, Ring};
+use crate::spsc::ring::{CLOSED, DIED, End, Ring};
 
 /// What whoever holds neither end may do with a ring: look at it, and end it. Any process that maps the segment.
 ///

@@ -32,6 +32,12 @@ impl Position {
         self.0
     }
 
+    /// For the window, which takes it modulo its length; `usize` has 64 bits here.
+    #[inline(always)]
+    pub(super) fn to_index(self) -> usize {
+        self.0 as usize
+    }
+
     #[inline(always)]
     pub(super) fn plus(self, bytes: usize) -> Self {
         Self(self.0.wrapping_add(bytes as u64))
@@ -109,9 +115,10 @@ impl Geometry {
         (self.capacity() - RESERVE) as usize
     }
 
-    /// How far the position that the consumer tells can be behind the tail.
+    /// How far the position that the consumer tells can be behind the tail: it lags by up to a quarter of the ring, and
+    /// by one frame more at the moment when that is given back, and a producer that saw the exact head is a ring ahead.
     pub(super) fn most_behind(self) -> u64 {
-        self.capacity() - RESERVE + self.release_from()
+        2 * (self.capacity() - RESERVE) + self.release_from()
     }
 
     /// From how many unreleased bytes on the consumer tells the producer: a quarter of the ring.

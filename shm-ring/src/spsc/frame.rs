@@ -47,7 +47,7 @@ impl Frame<'_> {
         match block {
             // SAFETY: by the assumption of `Checked` the producer, of our own user, does not write a frame between its
             // publication and its release, and `self` holds the release back.
-            None => unsafe { self.core.ring.frames.bytes(at.to_word(), len) },
+            None => unsafe { self.core.ring.frames.bytes(at.to_index(), len) },
             // Checked when the frame was found.
             Some(block) => self.core.block(block, len),
         }
@@ -59,7 +59,7 @@ impl Frame<'_> {
         #[cfg(not(loom))]
         to[..len].copy_from_slice(&self.bytes()[..len]);
         #[cfg(loom)]
-        self.core.ring.frames.copy_out(self.found.at.to_word(), &mut to[..len]);
+        self.core.ring.frames.copy_out(self.found.at.to_index(), &mut to[..len]);
         len
     }
 }

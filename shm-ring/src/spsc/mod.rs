@@ -69,7 +69,10 @@ mod cursor;
 mod frame;
 mod layout;
 mod producer;
+#[cfg(all(test, not(loom)))]
+mod released_lags;
 mod ring;
+mod tasks;
 mod word;
 
 use std::time::Duration;
@@ -78,13 +81,14 @@ use crate::error::Error;
 use crate::segment::Segment;
 use crate::wait::SpinBudget;
 
+pub use crate::event::Events;
 pub use claim::{Batch, Claim};
 pub use consumer::Consumer;
 pub use control::{Control, EndStats, Stats};
 pub use frame::Frame;
 pub use layout::{MAX_CAPACITY, MIN_CAPACITY, SpscLayout};
 pub use producer::Producer;
-pub use ring::{End, Events};
+pub use ring::End;
 
 /// Both ends of a ring between two threads.
 ///

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{ArenaOwner, Block, BlockRef};
 use crate::error::{ClaimError, Error};
+use crate::event::Events;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::claim::{Batch, Claim};
 use crate::spsc::control::Control;
 use crate::spsc::cursor::{HEADER, Place, Position, frame_bytes};
 use crate::spsc::layout::{self, SpscLayout};
-use crate::spsc::ring::{CLOSED, Events, Ring};
+use crate::spsc::ring::{CLOSED, Ring};
 use crate::spsc::word::{Header, Kind, UNPUBLISHED};
 use crate::sync::Ordering;
 use crate::wait::SpinBudget;
@@ -91,6 +92,19 @@ impl Core {
         }
         let block = self.allocate(arena, tail, len, look)?;
         Some(Room { place: self.ring.geometry.place(tail, frame_bytes(BLOCK_FRAME)), block: Some(block) })
+    }
+
+    /// As [`room`](Self::room), for a loop that waits: `None` while the ring is full.
+    pub(super) fn room_at_last(
+        &mut self,
+        arena: Option<&ArenaOwner>,
+        len: usize,
+        look: Look,
+    ) -> Option<Result<Room, ClaimError>> {
+        match self.room(arena, self.tail, len, look) {
+            None if matches!(self.refused, ClaimError::Full { .. }) => None,
+            room => Some(room.ok_or(self.refused)),
+        }
     }
 
     /// A block for the payload, and room for its name.
@@ -188,9 +202,9 @@ pub(super) const BLOCK_FRAME: usize = 16;
 /// adaptive while and then sleep until there is room.
 #[derive(Debug)]
 pub struct Producer {
-    core: Core,
-    arena: Option<ArenaOwner>,
-    space: Signal,
+    pub(super) core: Core,
+    pub(super) arena: Option<ArenaOwner>,
+    pub(super) space: Signal,
     spin: SpinBudget,
 }
 
@@ -258,15 +272,13 @@ impl Producer {
     fn claim_until(&mut self, len: usize, until_ns: Option<u64>) -> Result<Claim<'_>, ClaimError> {
         let Self { core, arena, space, spin } = self;
         let arena = arena.as_ref();
-        let settled = space.wait(spin, until_ns, || match core.room(arena, core.tail, len, Look::Released) {
-            None if matches!(core.refused, ClaimError::Full { .. }) => None,
-            settled => Some(settled),
-        });
-        match (settled, core.refused) {
-            (Some(Some(room)), _) => Ok(Claim::new(core, arena, None, room, len)),
-            (None, ClaimError::Full { needed, free }) => Err(ClaimError::TimedOut { needed, free }),
-            (_, refused) => Err(refused),
-        }
+        let room = space.wait(spin, until_ns, || core.room_at_last(arena, len, Look::Released));
+        let late = match core.refused {
+            ClaimError::Full { needed, free } => ClaimError::TimedOut { needed, free },
+            refused => refused,
+        };
+        let room = room.ok_or(late)??;
+        Ok(Claim::new(core, arena, None, room, len))
     }
 
     /// Sends a payload. Wait-free; a system call only if the consumer sleeps.
@@ -357,12 +369,6 @@ impl Producer {
     pub fn layout(&self) -> SpscLayout {
         self.core.ring.layout
     }
-
-    /// What this end waits on.
-    #[allow(dead_code, reason = "for the asynchronous forms")]
-    pub(crate) fn space_signal(&self) -> &Signal {
-        &self.space
-    }
 }
 
 impl Drop for Producer {
@@ -375,7 +381,7 @@ impl Core {
     /// Fills a frame that has its place. Gives the header that is left to write, and where the frame ends.
     #[inline(always)]
     pub(super) fn fill(&self, tail: Position, place: Place, payload: &[u8]) -> (u64, Position) {
-        self.ring.frames.copy_in(place.start.plus(HEADER).to_word(), payload);
+        self.ring.frames.copy_in(place.start.plus(HEADER).to_index(), payload);
         let header = Header { kind: Kind::Inline, len: payload.len() as u32 };
         (self.link(tail, place, header), place.start.plus(header.bytes()))
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::Error;
-use crate::event::EventFd;
+use crate::event::Events;
 use crate::peer::PeerWord;
 use crate::raw::{Section, Window};
 use crate::segment::Segment;
@@ -11,17 +11,6 @@ use crate::signal::Signal;
 use crate::spsc::cursor::{Geometry, Position};
 use crate::spsc::layout::{self, SpscLayout, WORDS_BYTES};
 use crate::sync::Ordering;
-
-/// The eventfds of a ring whose ends wait in event loops or tasks. By default none: then only threads can wait.
-///
-/// Both processes must have duplicates of the same descriptors: an end signals the other's.
-#[derive(Debug, Clone, Default)]
-pub struct Events {
-    /// Becomes readable when a frame is there for a consumer that waits.
-    pub data: Option<EventFd>,
-    /// Becomes readable when there is room for a producer that waits.
-    pub space: Option<EventFd>,
-}
 
 /// How an end of a ring stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +81,7 @@ impl Ring {
     /// The header word of the frame at a position.
     #[inline(always)]
     pub(super) fn header(&self, at: Position) -> PeerWord<'_> {
-        PeerWord::of(self.frames.word(at.to_word()))
+        PeerWord::of(self.frames.word(at.to_index()))
     }
 
     /// Takes a role, once for the life of the segment.

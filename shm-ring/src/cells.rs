@@ -1,4 +1,7 @@
-//! A bounded ring of fixed cells: any number of producing threads of one process, one consumer anywhere.
+//! The ring of request cells of a call lane: any number of producing threads of one process, one consumer anywhere.
+//!
+//! Unlike [`crate::mpsc`], each cell is freed by a store into its own word, because a caller must be able to tell from
+//! its own cell alone whether its request was taken.
 //!
 //! Each cell is 128 bytes: a header word, then [`BODY_WORDS`] words of payload. One frame takes one cell, so a header
 //! word is never payload, and a claim that is never finished costs its cell and nothing else.
@@ -49,29 +52,34 @@ const PUBLISH: Ordering = if cfg!(weaken = "publish_relaxed") { Ordering::Relaxe
 
 /// Where in its life a cell is: twice the lap, plus one when committed; modulo 2^41.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Stage(u64);
+pub(crate) struct Stage(u64);
 
 impl Stage {
     const MASK: u64 = (1 << STAGE_BITS) - 1;
 
-    fn free(lap: u64) -> Self {
+    pub(crate) fn free(lap: u64) -> Self {
         Self((lap << 1) & Self::MASK)
     }
 
-    fn committed(lap: u64) -> Self {
+    pub(crate) fn committed(lap: u64) -> Self {
         Self(((lap << 1) | 1) & Self::MASK)
     }
 
-    fn of(word: u64) -> Self {
+    pub(crate) fn of(word: u64) -> Self {
         Self(word >> STAGE_SHIFT)
     }
 
-    fn word(self, kind: u8, len: u16) -> u64 {
+    pub(crate) fn word(self, kind: u8, len: u16) -> u64 {
         self.0 << STAGE_SHIFT | u64::from(kind) << KIND_SHIFT | u64::from(len)
     }
 
+    /// The caller's number in a word.
+    pub(crate) fn kind(word: u64) -> u8 {
+        (word >> KIND_SHIFT) as u8 & KIND_MAX
+    }
+
     /// How far `self` is ahead of `other`; negative when behind.
-    fn ahead_of(self, other: Self) -> i64 {
+    pub(crate) fn ahead_of(self, other: Self) -> i64 {
         let up = 64 - STAGE_BITS;
         ((self.0.wrapping_sub(other.0) << up) as i64) >> up
     }
@@ -358,7 +366,7 @@ impl Consumer {
             let ahead = Stage::of(word).ahead_of(Stage::free(self.cells.lap(position)));
             match ahead {
                 0 => Ok(Look::Free),
-                1 => Ok(Look::Committed(Taken { kind: (word >> KIND_SHIFT) as u8 & KIND_MAX, len: word as u16 })),
+                1 => Ok(Look::Committed(Taken { kind: Stage::kind(word), len: word as u16 })),
                 2.. => Ok(Look::Past),
                 _ => Err(Cells::corrupt("cell word", word, position)),
             }

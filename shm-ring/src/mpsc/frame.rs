@@ -1,0 +1,80 @@
+//! A received frame, in place.
+
+use std::fmt;
+
+use super::taking::{Found, Taking};
+
+/// A received frame. Dropped, its memory goes back to the producers; one that is forgotten (`mem::forget`) is received
+/// again.
+#[must_use = "a frame that is dropped is gone"]
+pub struct Frame<'a> {
+    taking: &'a mut Taking,
+    found: Found,
+}
+
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame").field("len", &self.found.len).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Frame<'a> {
+    #[inline]
+    pub(super) fn new(taking: &'a mut Taking, found: Found) -> Self {
+        Self { taking, found }
+    }
+
+    /// Bytes of payload.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.found.len
+    }
+
+    /// Whether the payload has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.found.len == 0
+    }
+
+    /// Position of the frame since its ring began: what errors and logs name it by.
+    pub fn position(&self) -> u64 {
+        self.found.position.get()
+    }
+
+    /// The payload in place, aligned to 8 bytes (in an arena to 128), for the trust mode `Checked`: its producer is taken
+    /// to keep the protocol and not to write a frame that it has committed.
+    #[cfg(not(loom))]
+    #[inline]
+    #[allow(unsafe_code)] // The one soundness assumption of `Checked`; see the front page.
+    pub fn bytes(&self) -> &[u8] {
+        match self.found.block {
+            None => {
+                let (cells, at) = self.taking.ring().body(self.found.position);
+                // SAFETY: the frame was committed and is given back only when `self` is dropped; until then, by the
+                // assumption of `Checked`, its producer, of our own user, does not write it.
+                unsafe { cells.bytes(at, self.found.len) }
+            }
+            // Name and length were checked when the frame was found, and an arena never changes.
+            Some(block) => self.taking.blocks().read(block, self.found.len).unwrap_or(&[]),
+        }
+    }
+
+    /// Copies the payload, or as much of it as `to` takes; gives the number of bytes.
+    pub fn copy_to(&self, to: &mut [u8]) -> usize {
+        let len = self.len().min(to.len());
+        #[cfg(not(loom))]
+        to[..len].copy_from_slice(&self.bytes()[..len]);
+        #[cfg(loom)]
+        if self.found.block.is_none() {
+            let (cells, at) = self.taking.ring().body(self.found.position);
+            cells.copy_out(at, &mut to[..len]);
+        }
+        len
+    }
+}
+
+impl Drop for Frame<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.taking.give_back(&self.found);
+    }
+}

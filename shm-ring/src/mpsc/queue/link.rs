@@ -1,0 +1,96 @@
+//! What ties a producer to its queue: the socket, and the watch over the consumer's life.
+
+use std::os::fd::AsFd;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::super::layout::MpscLayout;
+use super::super::ring::{Ring, Role};
+use super::super::sender::{Doorbell, Sender, Sending};
+use super::address::QueueAddress;
+use super::welcome::{self, Welcome};
+use crate::error::Error;
+use crate::event::EventFd;
+use crate::ready::{ReadyLayout, ReadySet};
+use crate::rendezvous::{Connection, Event, Next, RuntimeDir, Watch, Watched, own_uid, watch};
+use crate::segment::Segment;
+
+/// How long a live consumer may take to answer: its watcher thread makes the lane.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a producer tells the consumer of a queue of its frames.
+#[derive(Debug)]
+pub(in super::super) struct LaneBell {
+    ready: ReadySet,
+    index: u32,
+}
+
+impl LaneBell {
+    #[inline]
+    pub(in super::super) fn announce(&self, ring: &Ring) {
+        self.ready.announce(self.index, ring.watch());
+    }
+
+    pub(in super::super) fn ring(&self) {
+        self.ready.ring(self.index);
+    }
+}
+
+/// Kept by the producer's handles. Dropped, the consumer learns that the producer is gone.
+#[derive(Debug)]
+pub(in super::super) struct Link {
+    address: QueueAddress,
+    tag: Box<[u8]>,
+    _watches: [Watch; 2],
+    _connection: Connection,
+}
+
+impl Link {
+    pub(in super::super) fn address(&self) -> &QueueAddress {
+        &self.address
+    }
+
+    pub(in super::super) fn tag(&self) -> &[u8] {
+        &self.tag
+    }
+}
+
+/// Connects to a queue and takes the lane that is given.
+pub(super) fn open(dir: &RuntimeDir, address: &QueueAddress) -> Result<Sender, Error> {
+    let connection = Connection::connect(dir, address.name(), PATIENCE)?;
+    if connection.peer().uid != own_uid() {
+        let what = format!("it is served by user {}", connection.peer().uid);
+        return Err(Error::BadMessage { during: "opening a queue", what });
+    }
+    let received = connection.receive_within(PATIENCE)?.ok_or_else(|| Error::BadMessage {
+        during: "opening a queue",
+        what: format!("no answer from process {} in {} s", connection.peer().pid, PATIENCE.as_secs()),
+    })?;
+    let Welcome { index, tag, given } = welcome::read(received)?;
+    let ready = ReadySet::new(&Segment::<ReadyLayout>::open(given.ready.as_fd())?);
+    if index >= ready.lanes() {
+        return Err(Error::Corrupt { what: "lane index", found: index.into(), at: 0 });
+    }
+    let ring = Ring::new(&Segment::<MpscLayout>::open(given.lane.as_fd())?);
+    ring.take_role(Role::Producers)?;
+    let space = ring.space_signal(Some(EventFd::from_fd(given.space)?));
+    let bell = LaneBell { ready: ready.with_event(EventFd::from_fd(given.data)?), index };
+    let sending = Arc::new(Sending::new(ring, Doorbell::Lane(bell), space));
+    let end = Arc::new(ConsumerGone(Arc::downgrade(&sending)));
+    let hang_up = watch(connection.fd(), false, None, Arc::clone(&end) as Arc<dyn Watched>)?;
+    let death = watch(Arc::new(connection.peer().pidfd()?), true, None, end)?;
+    sending.keep(Link { address: address.clone(), tag, _watches: [hang_up, death], _connection: connection });
+    Ok(Sender::over(sending))
+}
+
+/// Told when the consumer's socket hangs up or its process dies.
+struct ConsumerGone(Weak<Sending>);
+
+impl Watched for ConsumerGone {
+    fn on_event(&self, _event: Event) -> Next {
+        if let Some(sending) = self.0.upgrade() {
+            sending.consumer_died();
+        }
+        Next::Stop
+    }
+}

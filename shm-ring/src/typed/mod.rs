@@ -1,0 +1,115 @@
+//! Messages of Rust types over any ring: written straight into the claim, read in place.
+//!
+//! The one idea: a ring end carries frames of bytes; [`Sender`] and [`Receiver`] wrap an end of any ring and say what
+//! the bytes are. Three kinds of [`Message`] exist:
+//!
+//! | `T` of `Sender<T, _>` | how it travels | what [`Received::read`] gives |
+//! |---|---|---|
+//! | a type that derives rkyv's `Archive` and `Serialize` | as an archive | `&T::Archived`, checked |
+//! | [`Plain<T>`](Plain), `T` plain old data for bytemuck | its own bytes | `&T` |
+//! | `[T]`, `T` plain old data; `[u8]` are raw bytes | its own bytes | `&[T]` |
+//!
+//! `Rc`, `Arc`, `Weak` and trait objects in a message do not compile: an archive here is a tree, and neither the
+//! serializer nor the validator has a notion of shared pointers.
+//!
+//! Two programs that disagree about `T` find out when the second one opens the segment, not when it reads garbage: a
+//! segment of the layout [`Typed<T, L>`](Typed) carries the [`TypeTag`] of `T`, and opening compares it.
+//!
+//! # What a sent archive looks like
+//! ```text
+//! byte 0         8                      skip            skip + root
+//!      | header  | nothing, or 8 bytes  | archive ...   | root | ...
+//! ```
+//! The header's low half is `root`, the root's position in the archive; its upper half is `skip`, 8 or 16, where the
+//! archive begins. An archive is laid out for a start at a multiple of 16; payloads up to [`COPIED_LEN`] bytes are read
+//! from an aligned copy, larger ones in place, and there the sender picks the `skip` that aligns the archive.
+//!
+//! # Trust
+//! This is the mode `Checked`: up to [`COPIED_LEN`] bytes are copied out and then validated, larger payloads are
+//! validated in place, which rests on the assumption of this crate's front page. Whatever bytes come, [`read`] answers
+//! with an error or with a value whose every reference lies inside the payload.
+
+mod archive;
+mod ends;
+mod layout;
+mod plain;
+mod receiver;
+mod sender;
+mod tag;
+
+pub use archive::{MAX_DEPTH, MAX_LEN};
+pub use ends::{ClaimFrames, FillFrame, ReadFrame, ReceiveFrames};
+pub use layout::Typed;
+pub use plain::Plain;
+pub use receiver::{COPIED_LEN, DecodeError, Received, Receiver};
+pub use sender::{SendError, Sender};
+pub use tag::TypeTag;
+
+/// What a receiver reads of a sent `T`: `T::Archived`, the plain value, or the slice.
+pub type View<T> = <T as wire::Wire>::View;
+
+/// A type that can be sent and received. Implemented for all that fit; not to be implemented.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent in a message",
+    label = "not a message type",
+    note = "a message type derives rkyv's `Archive` and `Serialize`, or is plain old data in `Plain<_>` or a slice",
+    note = "shared pointers (`Rc`, `Arc`, `Weak`), trait objects and references are not message types"
+)]
+pub trait Message: wire::Wire {}
+
+#[diagnostic::do_not_recommend]
+impl<T: wire::Wire + ?Sized> Message for T {}
+
+/// Checks the payload of one frame and reads it in place as a `T`.
+///
+/// A pure function of the bytes. Costs a walk over the message for archives, a comparison of lengths for plain data.
+///
+/// # Errors
+/// [`Malformed`] if the bytes are no `T`.
+#[inline]
+pub fn read<T: Message + ?Sized>(payload: &[u8]) -> Result<&View<T>, Malformed> {
+    T::read(payload)
+}
+
+/// Why bytes are not a message of the expected type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// Plain data of another length, or at an address that its type cannot have.
+    #[error("{found} bytes where {expected} are one value")]
+    Length {
+        /// Bytes in the payload.
+        found: usize,
+        /// Bytes of one value.
+        expected: usize,
+    },
+    /// The header in front of an archive is missing or impossible.
+    #[error("impossible archive header {found:#x}")]
+    Header {
+        /// The header; zero if it is missing.
+        found: u64,
+    },
+    /// The validator refused the archive: a value or a pointer in it is impossible, or it is nested too deep.
+    #[error("not a valid archive")]
+    Archive,
+}
+
+/// The sealed half of [`Message`]: how a type is written and read.
+mod wire {
+    use super::Malformed;
+    use super::ends::ClaimFrames;
+    use super::sender::{Outlet, Scratch, SendError};
+
+    pub trait Wire {
+        type View: ?Sized;
+
+        /// Sends the message as one frame of the length that it needs.
+        fn send<E: ClaimFrames>(&self, scratch: &mut Scratch, outlet: Outlet<'_, E>) -> Result<(), SendError>;
+
+        /// Checks a payload and reads it in place.
+        fn read(payload: &[u8]) -> Result<&Self::View, Malformed>;
+
+        /// What both sides must agree on, in words; see [`TypeTag`](super::TypeTag).
+        fn describe() -> String;
+    }
+}
