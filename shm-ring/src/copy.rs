@@ -80,10 +80,10 @@ unsafe fn ends<const N: usize>(to: *mut u8, bytes: &[u8]) {
     if let (Some(first), Some(last)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) {
         // SAFETY: `N` is at most the length, so this is inside what `to` is valid for.
         let behind = unsafe { to.add(bytes.len() - N) };
-        // SAFETY: `N` bytes from the beginning, as above; no alignment is asked for.
-        unsafe { to.cast::<[u8; N]>().write_unaligned(*first) }
-        // SAFETY: the last `N` bytes of the range.
+        // SAFETY: the last `N` bytes of the range; no alignment is asked for.
         unsafe { behind.cast::<[u8; N]>().write_unaligned(*last) }
+        // SAFETY: `N` bytes from the beginning, as above.
+        unsafe { to.cast::<[u8; N]>().write_unaligned(*first) }
     }
 }
 

@@ -107,7 +107,10 @@ impl<'a> Claim<'a> {
         let first = self.core.link(tail, place, header);
         let end = place.start.plus(header.bytes());
         match &mut self.draft {
-            None => self.core.publish(first, end, 1),
+            None => {
+                self.core.clear(end);
+                self.core.publish(first, end, 1);
+            }
             Some(draft) => draft.add(self.core, first, end),
         }
     }
@@ -282,6 +285,7 @@ impl<'a> Batch<'a> {
         let frames = std::mem::take(&mut self.draft.frames);
         if frames > 0 {
             self.draft.blocks.clear();
+            self.core.clear(self.draft.tail);
             self.core.publish(self.draft.first, self.draft.tail, frames);
         }
         frames

@@ -156,19 +156,23 @@ impl Core {
         pad
     }
 
-    /// Makes the frames from the tail up to `end` visible, by the header at the tail. Wait-free.
+    /// Clears the header behind a frame that ends at `end`, before the frame is published: what lies there is old
+    /// payload, and would be read as a header.
+    #[inline(always)]
+    pub(super) fn clear(&self, end: Position) {
+        if cfg!(not(weaken = "spsc_clear_after_publish")) {
+            self.ring.header(end).store(UNPUBLISHED, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes the frames from the tail up to `end` visible, by the header at the tail; the one at `end` is clear. Wait-free.
     #[inline(always)]
     pub(super) fn publish(&mut self, first: u64, end: Position, frames: u64) {
-        let clear_next = || self.ring.header(end).store(UNPUBLISHED, Ordering::Relaxed);
-        // Before the publication: what lies behind the last frame is old payload, and would be read as a header.
-        if cfg!(not(weaken = "spsc_clear_after_publish")) {
-            clear_next();
-        }
         // ORDERING: Release, pairs with the Acquire load in `Consumer::find`: whoever sees this header sees the payload,
         // the headers behind it and that the one behind the last is clear (`spsc_publish_relaxed`).
         self.ring.header(self.tail).store(first, PUBLISH);
         if cfg!(weaken = "spsc_clear_after_publish") {
-            clear_next();
+            self.ring.header(end).store(UNPUBLISHED, Ordering::Relaxed);
         }
         // After the publication: the account is for onlookers, and a consumer waits for the header.
         self.tail = end;
@@ -253,7 +257,8 @@ impl Producer {
         }
     }
 
-    /// As [`try_claim`](Self::try_claim), but waits while the ring is full. A full ring gives back room in quarters.
+    /// As [`try_claim`](Self::try_claim), but waits while the ring is full: for a quarter of it to be received, or for all
+    /// that is there.
     ///
     /// # Errors
     /// As [`try_claim`](Self::try_claim), but never `Full`.
@@ -272,7 +277,14 @@ impl Producer {
     fn claim_until(&mut self, len: usize, until_ns: Option<u64>) -> Result<Claim<'_>, ClaimError> {
         let Self { core, arena, space, spin } = self;
         let arena = arena.as_ref();
-        let room = space.wait(spin, until_ns, || core.room_at_last(arena, len, Look::Released));
+        let mut look = |how| core.room_at_last(arena, len, how);
+        // While it polls or sleeps it counts on what the consumer gives back, for which it is woken; in between, and at
+        // the end, on every byte.
+        let room = spin
+            .poll(until_ns, || look(Look::Released))
+            .or_else(|| look(Look::Received))
+            .or_else(|| space.wait(&SpinBudget::none(), until_ns, || look(Look::Released)))
+            .or_else(|| look(Look::Received));
         let late = match core.refused {
             ClaimError::Full { needed, free } => ClaimError::TimedOut { needed, free },
             refused => refused,
@@ -381,8 +393,12 @@ impl Core {
     /// Fills a frame that has its place. Gives the header that is left to write, and where the frame ends.
     #[inline(always)]
     pub(super) fn fill(&self, tail: Position, place: Place, payload: &[u8]) -> (u64, Position) {
-        self.ring.frames.copy_in(place.start.plus(HEADER).to_index(), payload);
         let header = Header { kind: Kind::Inline, len: payload.len() as u32 };
-        (self.link(tail, place, header), place.start.plus(header.bytes()))
+        let end = place.start.plus(header.bytes());
+        // What lies behind the first line first, because the consumer polls that one: were we to go for another line
+        // between its payload and its header, it would be taken from us and would have to come back.
+        self.clear(end);
+        self.ring.frames.copy_in(place.start.plus(HEADER).to_index(), payload);
+        (self.link(tail, place, header), end)
     }
 }

@@ -24,7 +24,10 @@ impl Producer {
     pub async fn claim_async(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
         let Self { core, arena, space, .. } = self;
         let arena = arena.as_ref();
-        let room = space.wait_async(len, || core.room_at_last(arena, len, Look::Received)).await??;
+        // After the first look it counts on what the consumer gives back, for which the task is woken.
+        let mut how = Look::Received;
+        let look = || core.room_at_last(arena, len, std::mem::replace(&mut how, Look::Released));
+        let room = space.wait_async(len, look).await??;
         Ok(Claim::new(core, arena, None, room, len))
     }
 
