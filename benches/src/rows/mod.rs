@@ -12,6 +12,7 @@ use crate::unloaded::cores::TwoCores;
 
 mod bars;
 mod calls;
+mod rings;
 
 pub use calls::UNLOADED_COMMAND;
 
@@ -24,6 +25,15 @@ pub enum RowId {
     /// Typed call, 64 B, both asleep.
     #[value(name = "P2", alias = "p2")]
     P2,
+    /// Ring round trip, 64 B, both spinning.
+    #[value(name = "P3", alias = "p3")]
+    P3,
+    /// One way, one producer.
+    #[value(name = "P4", alias = "p4")]
+    P4,
+    /// One way, many producers.
+    #[value(name = "P5", alias = "p5")]
+    P5,
     /// Allocations and system calls per unloaded call.
     #[value(name = "P18", alias = "p18")]
     P18,
@@ -31,7 +41,7 @@ pub enum RowId {
 
 impl RowId {
     /// All rows, in the order in which they are measured.
-    pub const ALL: [Self; 3] = [Self::P1, Self::P2, Self::P18];
+    pub const ALL: [Self; 6] = [Self::P1, Self::P2, Self::P3, Self::P4, Self::P5, Self::P18];
 
     /// What the row measures.
     #[must_use]
@@ -39,6 +49,9 @@ impl RowId {
         match self {
             Self::P1 => "typed call to another process, 64 B, both awake, all of the service layer on",
             Self::P2 => "typed call to another process, 64 B, both asleep",
+            Self::P3 => "ring round trip, 64 B, one producer and one consumer each way, spinning",
+            Self::P4 => "one way, one producer and one consumer, spinning",
+            Self::P5 => "one way, 64 B, many producers on one core, their consumer on the other",
             Self::P18 => "heap allocations and system calls per unloaded call",
         }
     }
@@ -123,17 +136,22 @@ impl Row {
 /// How much time a run may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// For each row that measures time.
+    /// For each row that measures time; rows with very many subjects take two.
     pub budget: Duration,
     /// Kept chunks of the wanted class after which a row is done.
     pub wanted_chunks: usize,
 }
 
 impl Effort {
-    /// Figures to quote: a minute for a row at most.
+    /// Figures to quote: a minute for a row at most, or two.
     pub const FULL: Self = Self { budget: Duration::from_secs(60), wanted_chunks: 3 * ENOUGH_CHUNKS };
-    /// Just enough to judge: twelve seconds for a row at most.
+    /// Just enough to judge: twelve seconds for a row at most, or twice that.
     pub const QUICK: Self = Self { budget: Duration::from_secs(12), wanted_chunks: ENOUGH_CHUNKS };
+
+    /// For a row with so many subjects that one budget gives too few chunks of each.
+    fn doubled(self) -> Self {
+        Self { budget: self.budget * 2, ..self }
+    }
 
     fn plan(self, chunk: Duration, wanted_classes: &'static [Class]) -> Plan {
         Plan { chunk, budget: self.budget, wanted_chunks: self.wanted_chunks, wanted_classes }
@@ -151,6 +169,9 @@ pub fn measure(id: RowId, effort: Effort, directory: &Path) -> Result<Row, Failu
     match id {
         RowId::P1 => calls::awake(effort, directory, cores),
         RowId::P2 => calls::asleep(effort, directory, cores),
+        RowId::P3 => rings::round_trip(effort, cores),
+        RowId::P4 => rings::one_way(effort, cores),
+        RowId::P5 => rings::many_to_one(effort, directory, cores),
         RowId::P18 => calls::unloaded(directory),
     }
 }
