@@ -14,7 +14,7 @@ use crate::suite::Outcome;
 const MAY_BE_UNSAFE: [(&str, &str); 12] = [
     ("shm-ring/src/raw.rs", "keeps all raw shared memory in one place"),
     ("shm-ring/src/raw/window.rs", "views of that memory whose bounds are checked once"),
-    ("shm-ring/src/copy.rs", "non-temporal stores are intrinsics"),
+    ("shm-ring/src/copy.rs", "copies over raw pointers, one by an instruction"),
     ("shm-ring/src/spsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/arena.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/clock.rs", "the time-stamp counter is an intrinsic"),
