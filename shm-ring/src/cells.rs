@@ -180,15 +180,6 @@ impl Producer {
         // sees here that the cell was freed before.
         self.cells.word(position).load(Ordering::Acquire).decode(|w| Stage::of(w) == committed)
     }
-
-    /// Asks for the next cell's lines, to be done some time before the claim. A hint.
-    #[inline]
-    pub fn prefetch(&self) {
-        let tail = self.tail.load(Ordering::Relaxed);
-        let at = self.cells.at(tail);
-        self.cells.segment.region().prefetch_for_write(at);
-        self.cells.segment.region().prefetch_for_write(at + LINE);
-    }
 }
 
 /// A cell that is ours until it is committed. Dropped without that, the frame is taken back.
@@ -302,8 +293,6 @@ impl Consumer {
                 }
                 Look::Past => self.head = position.wrapping_add(1),
                 Look::Committed(taken) => {
-                    // The store that frees the cell comes after the copy; its line may as well come now.
-                    self.cells.segment.region().prefetch_for_write(self.cells.at(position));
                     self.head = position.wrapping_add(1);
                     if self.take(position, taken, body) {
                         return Ok(Some(taken));
