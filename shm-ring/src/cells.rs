@@ -201,10 +201,14 @@ impl Claim<'_> {
     ///
     /// `kind` is the caller's, 1 to 127. `len` is the body's length in bytes; the consumer copies so much out.
     ///
+    /// By reference, because a claim that is moved is copied on the stack, by loads that wait for earlier stores: also for
+    /// one to a line that the other side has.
+    ///
     /// # Panics
-    /// If `kind` is out of range or `body` is longer than a cell.
+    /// If `kind` is out of range, `body` is longer than a cell, or the claim was committed before.
     #[inline]
-    pub fn commit(mut self, kind: u8, len: u16, body: &[u64]) -> u64 {
+    pub fn commit(&mut self, kind: u8, len: u16, body: &[u64]) -> u64 {
+        assert!(self.open, "a claim is committed once");
         assert!(kind != KIND_ABORTED && kind <= KIND_MAX && body.len() <= BODY_WORDS, "frame does not fit its cell");
         let cells = &self.producer.cells;
         let at = cells.at(self.position) + 8;
@@ -217,6 +221,7 @@ impl Claim<'_> {
         self.position
     }
 
+    #[inline]
     fn publish(&mut self, kind: u8, len: u16) {
         let cells = &self.producer.cells;
         let word = Stage::committed(cells.lap(self.position)).word(kind, len);
@@ -228,6 +233,7 @@ impl Claim<'_> {
 }
 
 impl Drop for Claim<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.open {
             self.publish(KIND_ABORTED, 0);
@@ -468,7 +474,7 @@ mod tests {
     #[test]
     fn a_held_claim_costs_its_cell_and_hides_nothing_from_a_scan() {
         let (producer, mut consumer) = ring(4);
-        let held = producer.try_claim().unwrap();
+        let mut held = producer.try_claim().unwrap();
         for i in 1..4 {
             producer.try_claim().unwrap().commit(1, 8, &[i]);
         }
@@ -514,7 +520,7 @@ mod tests {
                 let producer = &producer;
                 scope.spawn(move || {
                     for i in 0..each {
-                        let claim = loop {
+                        let mut claim = loop {
                             match producer.try_claim() {
                                 Ok(claim) => break claim,
                                 Err(_) => std::thread::yield_now(),

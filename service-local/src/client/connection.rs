@@ -427,7 +427,7 @@ impl Transport for LocalConnection {
             }
         };
         let mut call = self.acquire(until_ns)?;
-        let claim = self.claim(until_ns)?;
+        let mut claim = self.claim(until_ns)?;
         let body = cell.seal(Meta { call: call.id(), deadline_ns: until_ns, method }, payload);
         call.arm();
         let position = claim.commit(KIND_CALL, (body.len() * 8) as u16, body);
