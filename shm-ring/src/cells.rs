@@ -180,15 +180,6 @@ impl Producer {
         // sees here that the cell was freed before.
         self.cells.word(position).load(Ordering::Acquire).decode(|w| Stage::of(w) == committed)
     }
-
-    /// Asks for the next cell's lines, to be done some time before the claim. A hint.
-    #[inline]
-    pub fn prefetch(&self) {
-        let tail = self.tail.load(Ordering::Relaxed);
-        let at = self.cells.at(tail);
-        self.cells.segment.region().prefetch_for_write(at);
-        self.cells.segment.region().prefetch_for_write(at + LINE);
-    }
 }
 
 /// A cell that is ours until it is committed. Dropped without that, the frame is taken back.
@@ -210,10 +201,14 @@ impl Claim<'_> {
     ///
     /// `kind` is the caller's, 1 to 127. `len` is the body's length in bytes; the consumer copies so much out.
     ///
+    /// By reference, because a claim that is moved is copied on the stack, by loads that wait for earlier stores: also for
+    /// one to a line that the other side has.
+    ///
     /// # Panics
-    /// If `kind` is out of range or `body` is longer than a cell.
+    /// If `kind` is out of range, `body` is longer than a cell, or the claim was committed before.
     #[inline]
-    pub fn commit(mut self, kind: u8, len: u16, body: &[u64]) -> u64 {
+    pub fn commit(&mut self, kind: u8, len: u16, body: &[u64]) -> u64 {
+        assert!(self.open, "a claim is committed once");
         assert!(kind != KIND_ABORTED && kind <= KIND_MAX && body.len() <= BODY_WORDS, "frame does not fit its cell");
         let cells = &self.producer.cells;
         let at = cells.at(self.position) + 8;
@@ -226,6 +221,7 @@ impl Claim<'_> {
         self.position
     }
 
+    #[inline]
     fn publish(&mut self, kind: u8, len: u16) {
         let cells = &self.producer.cells;
         let word = Stage::committed(cells.lap(self.position)).word(kind, len);
@@ -237,6 +233,7 @@ impl Claim<'_> {
 }
 
 impl Drop for Claim<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.open {
             self.publish(KIND_ABORTED, 0);
@@ -302,8 +299,6 @@ impl Consumer {
                 }
                 Look::Past => self.head = position.wrapping_add(1),
                 Look::Committed(taken) => {
-                    // The store that frees the cell comes after the copy; its line may as well come now.
-                    self.cells.segment.region().prefetch_for_write(self.cells.at(position));
                     self.head = position.wrapping_add(1);
                     if self.take(position, taken, body) {
                         return Ok(Some(taken));
@@ -479,7 +474,7 @@ mod tests {
     #[test]
     fn a_held_claim_costs_its_cell_and_hides_nothing_from_a_scan() {
         let (producer, mut consumer) = ring(4);
-        let held = producer.try_claim().unwrap();
+        let mut held = producer.try_claim().unwrap();
         for i in 1..4 {
             producer.try_claim().unwrap().commit(1, 8, &[i]);
         }
@@ -525,7 +520,7 @@ mod tests {
                 let producer = &producer;
                 scope.spawn(move || {
                     for i in 0..each {
-                        let claim = loop {
+                        let mut claim = loop {
                             match producer.try_claim() {
                                 Ok(claim) => break claim,
                                 Err(_) => std::thread::yield_now(),

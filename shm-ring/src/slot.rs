@@ -499,13 +499,6 @@ impl ServerSlots {
         self.slots.word(id.slot, CANCEL_AT).load(Ordering::Relaxed).decode(|g| g == u64::from(id.generation))
     }
 
-    /// Asks for the slot's lines ahead of the reply. A hint.
-    #[inline]
-    pub fn prefetch(&self, id: CallId) {
-        self.slots.segment.region().prefetch_for_write(self.slots.at(id.slot));
-        self.slots.segment.region().prefetch_for_write(self.slots.at(id.slot) + crate::raw::LINE);
-    }
-
     /// Writes the reply and makes the slot DONE; wakes the caller if it sleeps. Once per call. Wait-free.
     ///
     /// # Panics

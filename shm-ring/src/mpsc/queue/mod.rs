@@ -16,6 +16,7 @@ mod lanes;
 mod link;
 mod options;
 mod poller;
+mod tasks;
 mod welcome;
 
 use std::fmt;
@@ -34,6 +35,7 @@ use crate::clock;
 use crate::error::{Error, RecvError};
 use crate::futex::Woken;
 use crate::mpsc::Sender;
+use crate::tasks::Tasks;
 use crate::wait::SpinBudget;
 
 /// First interval of the safety time-out; it doubles up to [`SAFETY_LAST_NS`] while nothing happens.
@@ -50,6 +52,8 @@ pub struct Queue {
     poller: Poller,
     spin: SpinBudget,
     rescues: u64,
+    /// Those that wait for frames, on the hub's eventfd.
+    tasks: Arc<Tasks>,
     /// Ends first: after it nobody comes in.
     door: Option<Door>,
     hub: Arc<Hub>,
@@ -66,7 +70,8 @@ impl fmt::Debug for Queue {
 impl Queue {
     fn new(address: QueueAddress, hub: Arc<Hub>, door: Door) -> Self {
         let (poller, spin) = (Poller::default(), SpinBudget::new(None));
-        Self { address, poller, spin, rescues: 0, door: Some(door), hub, process: std::process::id() }
+        let tasks = Tasks::new(hub.event.clone());
+        Self { address, poller, spin, rescues: 0, tasks, door: Some(door), hub, process: std::process::id() }
     }
 
     /// Creates the queue of that address with the defaults of [`QueueOptions`].
@@ -212,6 +217,8 @@ impl Queue {
     ///
     /// Some 1 µs, plus a look at every polled lane.
     pub fn arm(&mut self) -> bool {
+        // A task may have waited before, and the watcher thread would empty the descriptor for it.
+        self.tasks.retire();
         self.hub.event.drain();
         matches!(self.poller.park(&self.hub, true), Parked::Sleep(_))
     }
