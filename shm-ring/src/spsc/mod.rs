@@ -68,6 +68,8 @@ mod control;
 mod cursor;
 mod frame;
 mod layout;
+#[cfg(all(test, not(loom)))]
+mod machine;
 mod producer;
 #[cfg(all(test, not(loom)))]
 mod released_lags;
