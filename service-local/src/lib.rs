@@ -9,7 +9,8 @@
 //! - [`RunningService`]: an instance with its workers.
 //!
 //! Needs Linux 5.10 or newer. `SO_PEERPIDFD` and `MFD_NOEXEC_SEAL` are used where they are there; the environment
-//! variable `SWITCHBOARD_DISABLE` (`peerpidfd`, `noexec-seal`, comma-separated) forces the fall-backs.
+//! variable `SWITCHBOARD_DISABLE` (`peerpidfd`, `noexec-seal`, `membarrier`, `populate`, comma-separated) forces the
+//! fall-backs.
 #![forbid(unsafe_code)]
 
 mod client;

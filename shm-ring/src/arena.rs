@@ -220,6 +220,11 @@ impl ArenaOwner {
         None
     }
 
+    /// A block again that was suspended, with what was written to it and may be.
+    pub(crate) fn resume(&self, at: BlockRef, written: usize, limit: usize) -> Block<'_> {
+        Block { owner: self, at, written, limit }
+    }
+
     /// Bytes of the largest block that could be had at this moment; zero if all are lent. Sweeps every class.
     pub(crate) fn largest_free(&self) -> usize {
         let mut first = 0;
@@ -356,6 +361,13 @@ impl Block<'_> {
     /// Whether nothing was appended yet.
     pub fn is_empty(&self) -> bool {
         self.written == 0
+    }
+
+    /// Leaves the block to be taken up again by its name: [`ArenaOwner::resume`].
+    pub(crate) fn suspend(self) -> BlockRef {
+        let at = self.at;
+        std::mem::forget(self);
+        at
     }
 
     /// The block's name, for the frame. The block stays ours: it goes back when this is dropped. For requests, whose

@@ -1,7 +1,8 @@
 //! Lock-free rings, call slots and doorbells over memory that several processes map.
 //!
 //! What this crate gives, from the bottom up:
-//! - [`Segment`]: a region of memory with a checked header, on the heap or in a sealed memfd;
+//! - [`Segment`]: a region of memory with a checked header, on the heap, in a sealed memfd or in a file of the caller's,
+//!   or at a [`Place`] where it outlives processes;
 //! - [`spsc`]: a bounded ring of frames of any length, one producing thread, one consuming one;
 //! - [`mpsc`]: a bounded ring of cells, many producing threads, one consumer; claim, commit, abort on drop;
 //! - [`cells`]: the ring of request cells of a call lane;

@@ -37,18 +37,24 @@ mod memory {
     /// Who gives the memory back.
     enum Owner {
         Heap(Layout),
-        Map(#[allow(dead_code, reason = "held for its drop, which unmaps")] MmapRaw),
-        Named(#[allow(dead_code, reason = "held for its drop, which unmaps")] Object),
-        /// The memory is another process's affair.
-        Nobody,
+        /// A mapping that `process` made. A child has a copy of this, but not of the mapping.
+        Mapping {
+            mapping: Option<Mapping>,
+            process: u32,
+        },
+    }
+
+    /// Held for its drop, which unmaps.
+    #[allow(dead_code, reason = "nothing else is done with it")]
+    enum Mapping {
+        File(MmapRaw),
+        Named(Object),
     }
 
     pub(crate) struct Memory {
         base: NonNull<u8>,
         len: usize,
         owner: Owner,
-        /// The process that made this. A child has a copy of the struct, but not of the mapping.
-        process: u32,
     }
 
     // SAFETY: a region is reached through atomics and through copies that the protocols of this crate order; the
@@ -63,21 +69,20 @@ mod memory {
             // SAFETY: the layout has a size of at least one byte.
             let base = unsafe { std::alloc::alloc_zeroed(layout) };
             let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
-            Self::over(base, len, Owner::Heap(layout))
+            Self { base, len, owner: Owner::Heap(layout) }
         }
 
         pub(super) fn map(map: MmapRaw) -> Self {
-            let base = NonNull::new(map.as_mut_ptr()).expect("a mapping is never at address zero");
-            Self::over(base, map.len(), Owner::Map(map))
+            Self::over(map.as_mut_ptr(), map.len(), Mapping::File(map))
         }
 
         pub(super) fn named(object: Object) -> Self {
-            let base = NonNull::new(object.base()).expect("a mapping is never at address zero");
-            Self::over(base, object.len(), Owner::Named(object))
+            Self::over(object.base(), object.len(), Mapping::Named(object))
         }
 
-        fn over(base: NonNull<u8>, len: usize, owner: Owner) -> Self {
-            Self { base, len, owner, process: std::process::id() }
+        fn over(base: *mut u8, len: usize, mapping: Mapping) -> Self {
+            let base = NonNull::new(base).expect("a mapping is never at address zero");
+            Self { base, len, owner: Owner::Mapping { mapping: Some(mapping), process: std::process::id() } }
         }
 
         pub(super) fn base(&self) -> *mut u8 {
@@ -91,12 +96,16 @@ mod memory {
 
     impl Drop for Memory {
         fn drop(&mut self) {
-            if let Owner::Heap(layout) = self.owner {
-                // SAFETY: `heap` allocated `base` with this very layout, and drop runs once.
-                unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) }
-            } else if self.process != std::process::id() {
+            match &mut self.owner {
+                Owner::Heap(layout) => {
+                    // SAFETY: `heap` allocated `base` with this very layout, and drop runs once.
+                    unsafe { std::alloc::dealloc(self.base.as_ptr(), *layout) }
+                }
                 // In a forked child something else may stand at this address by now: it must not be unmapped.
-                std::mem::forget(std::mem::replace(&mut self.owner, Owner::Nobody));
+                Owner::Mapping { mapping, process } if *process != std::process::id() => {
+                    std::mem::forget(mapping.take());
+                }
+                Owner::Mapping { .. } => {}
             }
         }
     }
@@ -120,6 +129,9 @@ pub(crate) enum Advice {
 pub(crate) struct Region {
     #[cfg(not(loom))]
     memory: memory::Memory,
+    /// From how many bytes on a copy goes another way; see [`crate::copy`].
+    #[cfg(not(loom))]
+    string_from: usize,
     #[cfg(loom)]
     words: Vec<AtomicU64>,
     #[cfg(loom)]
@@ -136,7 +148,7 @@ impl Region {
     /// Zeroed memory of this process.
     pub(crate) fn heap(len: usize) -> Self {
         #[cfg(not(loom))]
-        return Self { memory: memory::Memory::heap(len) };
+        return Self::over(memory::Memory::heap(len));
         #[cfg(loom)]
         return Self {
             words: (0..len.div_ceil(8)).map(|_| AtomicU64::new(0)).collect(),
@@ -144,16 +156,22 @@ impl Region {
         };
     }
 
+    #[cfg(not(loom))]
+    fn over(memory: memory::Memory) -> Self {
+        let string_from = crate::copy::string_from(memory.len());
+        Self { memory, string_from }
+    }
+
     /// Memory behind a descriptor.
     #[cfg(not(loom))]
     pub(crate) fn map(map: memmap2::MmapRaw) -> Self {
-        Self { memory: memory::Memory::map(map) }
+        Self::over(memory::Memory::map(map))
     }
 
     /// Memory behind a name of the system.
     #[cfg(not(loom))]
     pub(crate) fn named(object: crate::segment::Object) -> Self {
-        Self { memory: memory::Memory::named(object) }
+        Self::over(memory::Memory::named(object))
     }
 
     /// Where the memory stands in this process; for `/proc`, not for access.
@@ -286,7 +304,7 @@ impl Region {
             let to = unsafe { self.memory.base().add(offset) };
             // SAFETY: `to` is valid for `bytes.len()` bytes; `bytes` is private memory, so the two do not overlap; by
             // the protocol nobody else touches an unpublished range.
-            unsafe { crate::copy::into_shared(to, bytes) }
+            unsafe { crate::copy::into_shared(to, bytes, self.string_from) }
         }
         #[cfg(loom)]
         for (i, byte) in bytes.iter().enumerate() {

@@ -6,4 +6,5 @@ mod doorbell;
 mod explore;
 mod ring;
 mod slot;
+mod spsc;
 mod tasks;

@@ -127,8 +127,8 @@ impl io::Write for Claim<'_> {
     }
 }
 
-/// Several frames in a row, claimed by one step and announced by one: what comes in between from other threads is
-/// before or behind all of them.
+/// Several frames in a row, claimed by one step and announced by one. They become visible in their order; frames of
+/// other threads may come between them.
 ///
 /// Dropped without [`commit`](Self::commit), none of them is sent.
 #[must_use = "a batch that is dropped is taken back"]

@@ -72,6 +72,8 @@ mod claim;
 mod control;
 mod frame;
 mod layout;
+#[cfg(all(test, not(loom)))]
+mod machine;
 mod position;
 mod producing;
 #[cfg(not(loom))]
@@ -101,4 +103,11 @@ use crate::segment::Segment;
 /// [`Error::AlreadyAttached`] if one of the ends has, or had, an owner.
 pub fn pair(segment: &Segment<MpscLayout>) -> Result<(Sender, Receiver), Error> {
     Ok((Sender::attach(segment, Events::default())?, Receiver::attach(segment, Events::default())?))
+}
+
+/// As [`pair`], of a ring that begins as if so many frames had passed through it.
+#[cfg(any(test, loom))]
+pub(crate) fn pair_from(segment: &Segment<MpscLayout>, start: u64) -> (Sender, Receiver) {
+    ring::Ring::new(segment).begin_at(position::Position::new(start));
+    pair(segment).expect("nobody has attached")
 }

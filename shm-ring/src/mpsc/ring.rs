@@ -212,10 +212,10 @@ impl Ring {
         position.get() >> self.lap_shift
     }
 
-    /// Where a position's cell begins in [`cells`](Self::cells), which takes it modulo its length.
+    /// Where a position's cell begins in [`cells`](Self::cells).
     #[inline(always)]
     fn cell_at(&self, position: Position) -> usize {
-        (position.get() << self.cell_shift) as usize
+        ((position.get() & (self.count - 1)) as usize) << self.cell_shift
     }
 
     #[inline(always)]

@@ -28,12 +28,12 @@ mod owned;
 mod place;
 
 use std::fmt;
-#[cfg(not(loom))]
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 #[cfg(not(loom))]
 pub use options::SegmentOptions;
+#[cfg(not(loom))]
+use place::LockFile;
 #[cfg(not(loom))]
 pub(crate) use place::Object;
 #[cfg(not(loom))]
@@ -90,7 +90,7 @@ pub(crate) struct Memory {
     epoch: u64,
     #[cfg(not(loom))]
     #[allow(dead_code, reason = "held for its lock, which says that the segment is in use")]
-    in_use: Option<OwnedFd>,
+    in_use: Option<LockFile>,
 }
 
 impl Memory {
@@ -150,7 +150,7 @@ impl<L: Layout> Segment<L> {
 
     /// A segment that says, as long as it is mapped, that it is in use.
     #[cfg(not(loom))]
-    fn in_use_by(mut self, lock: OwnedFd) -> Self {
+    fn in_use_by(mut self, lock: LockFile) -> Self {
         let memory = Arc::get_mut(&mut self.memory).expect("a segment that was just made has one handle");
         memory.in_use = Some(lock);
         self

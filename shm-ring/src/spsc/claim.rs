@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 
-use crate::arena::{ArenaOwner, BlockRef};
+use crate::arena::{ArenaOwner, Block, BlockRef};
 use crate::error::ClaimError;
-use crate::spsc::cursor::{HEADER, Position, UNIT};
-use crate::spsc::producer::{BLOCK_FRAME, Core, Room};
+use crate::spsc::cursor::{HEADER, Position, UNIT, frame_bytes};
+use crate::spsc::producer::{BLOCK_FRAME, Core, Look, Room};
 use crate::spsc::word::{Header, Kind};
 use crate::sync::Ordering;
 
@@ -16,9 +16,10 @@ use crate::sync::Ordering;
 #[must_use = "a claim that is dropped is taken back"]
 pub struct Claim<'a> {
     core: &'a mut Core,
+    arena: Option<&'a ArenaOwner>,
     /// Where the commit goes, if not into the ring at once.
     draft: Option<&'a mut Draft>,
-    room: Room<'a>,
+    room: Room,
     len: usize,
     written: usize,
     is_open: bool,
@@ -31,9 +32,15 @@ impl fmt::Debug for Claim<'_> {
 }
 
 impl<'a> Claim<'a> {
-    #[inline]
-    pub(super) fn new(core: &'a mut Core, draft: Option<&'a mut Draft>, room: Room<'a>, len: usize) -> Self {
-        Self { core, draft, room, len, written: 0, is_open: true }
+    #[inline(always)]
+    pub(super) fn new(
+        core: &'a mut Core,
+        arena: Option<&'a ArenaOwner>,
+        draft: Option<&'a mut Draft>,
+        room: Room,
+        len: usize,
+    ) -> Self {
+        Self { core, arena, draft, room, len, written: 0, is_open: true }
     }
 
     /// Bytes that the payload may have: what was claimed.
@@ -60,7 +67,7 @@ impl<'a> Claim<'a> {
     ///
     /// # Panics
     /// If there is no room for it in what was claimed.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, bytes: &[u8]) {
         self.write_at(self.written, bytes);
     }
@@ -69,7 +76,7 @@ impl<'a> Claim<'a> {
     ///
     /// # Panics
     /// If it leaves a gap behind what was written, or there is no room for it in what was claimed.
-    #[inline]
+    #[inline(always)]
     pub fn write_at(&mut self, at: usize, bytes: &[u8]) {
         assert!(
             at <= self.written && bytes.len() <= self.len - at,
@@ -78,12 +85,12 @@ impl<'a> Claim<'a> {
             self.len,
             self.written
         );
-        match &mut self.room.block {
-            None => {
-                let frame = self.core.ring.geometry.offset(self.room.place.start);
-                self.core.ring.frames.copy_in(frame + HEADER + at, bytes);
-            }
-            Some(block) => block.write_at(at, bytes),
+        if self.room.block.is_none() {
+            let to = self.room.place.start.plus(HEADER + at);
+            self.core.ring.frames.copy_in(to.to_index(), bytes);
+        } else if let Some(mut block) = self.block() {
+            block.write_at(at, bytes);
+            block.suspend();
         }
         self.written = self.written.max(at + bytes.len());
     }
@@ -91,7 +98,7 @@ impl<'a> Claim<'a> {
     /// Makes the payload visible, as far as it was written. Wait-free; a system call only if the consumer sleeps.
     ///
     /// In a batch it becomes visible with the batch.
-    #[inline]
+    #[inline(always)]
     pub fn commit(mut self) {
         self.is_open = false;
         let header = self.header();
@@ -100,30 +107,49 @@ impl<'a> Claim<'a> {
         let first = self.core.link(tail, place, header);
         let end = place.start.plus(header.bytes());
         match &mut self.draft {
-            None => self.core.publish(first, end, 1),
+            None => {
+                self.core.clear(end);
+                self.core.publish(first, end, 1);
+            }
             Some(draft) => draft.add(self.core, first, end),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn header(&mut self) -> Header {
-        match self.room.block.take() {
-            None => Header { kind: Kind::Inline, len: self.written as u32 },
-            Some(block) => {
-                let at = block.lend();
-                if let Some(draft) = &mut self.draft {
-                    draft.blocks.push(at);
-                }
-                let body = self.room.place.start.plus(HEADER);
-                for (i, word) in [at.to_word(), self.written as u64].into_iter().enumerate() {
-                    self.core.ring.header(body.plus(i * 8)).store(word, Ordering::Relaxed);
-                }
-                Header { kind: Kind::Block, len: BLOCK_FRAME as u32 }
-            }
-        }
+        let len = if self.room.block.is_none() { self.written } else { self.lend() };
+        Header { kind: if self.room.block.is_none() { Kind::Inline } else { Kind::Block }, len: len as u32 }
     }
 
-    #[inline]
+    /// The block that the payload goes into, if it does.
+    fn block(&self) -> Option<Block<'a>> {
+        let (arena, at) = self.arena.zip(self.room.block)?;
+        Some(arena.resume(at, self.written, self.len))
+    }
+
+    /// Lends the block, and makes the frame name it. Gives the bytes that this takes.
+    #[cold]
+    fn lend(&mut self) -> usize {
+        if let Some(block) = self.block() {
+            let at = block.lend();
+            if let Some(draft) = &mut self.draft {
+                draft.blocks.push(at);
+            }
+            let body = self.room.place.start.plus(HEADER);
+            for (i, word) in [at.to_word(), self.written as u64].into_iter().enumerate() {
+                self.core.ring.header(body.plus(i * 8)).store(word, Ordering::Relaxed);
+            }
+        }
+        BLOCK_FRAME
+    }
+
+    #[cold]
+    fn abort(&mut self) {
+        drop(self.block());
+        self.core.count_aborted(1);
+    }
+
+    #[inline(always)]
     pub(super) fn send(mut self, payload: &[u8]) {
         self.write(payload);
         self.commit();
@@ -131,11 +157,11 @@ impl<'a> Claim<'a> {
 }
 
 impl Drop for Claim<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         // Nothing was published and the tail has not moved: the ring is as it was.
         if self.is_open {
-            self.core.count_aborted(1);
+            self.abort();
         }
     }
 }
@@ -167,7 +193,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    #[inline]
+    #[inline(always)]
     fn add(&mut self, core: &Core, first: u64, end: Position) {
         if self.frames == 0 {
             self.first = first;
@@ -199,7 +225,7 @@ impl fmt::Debug for Batch<'_> {
 }
 
 impl<'a> Batch<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(core: &'a mut Core, arena: Option<&'a ArenaOwner>) -> Self {
         // A vector without elements allocates nothing.
         let draft = Draft { tail: core.tail, frames: 0, first: 0, blocks: Vec::new() };
@@ -221,27 +247,45 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// As [`Producer::try_claim`](super::Producer::try_claim). Full: the batch so far can be committed, and another
     /// begun when there is room.
-    #[inline]
+    #[inline(always)]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
-        let room = self.core.try_room(self.arena, self.draft.tail, len)?;
-        Ok(Claim::new(self.core, Some(&mut self.draft), room, len))
+        match self.core.room(self.arena, self.draft.tail, len, Look::Received) {
+            Some(room) => Ok(Claim::new(self.core, self.arena, Some(&mut self.draft), room, len)),
+            None => Err(self.core.refused),
+        }
     }
 
     /// Adds a frame with this payload. Wait-free.
     ///
     /// # Errors
     /// As [`try_claim`](Self::try_claim).
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+        let len = payload.len();
+        if len > self.core.ring.inline_limit {
+            return self.try_send_block(payload);
+        }
+        let tail = self.draft.tail;
+        let Some(place) = self.core.reserve(tail, frame_bytes(len), Look::Received) else {
+            return Err(self.core.refused);
+        };
+        let (first, end) = self.core.fill(tail, place, payload);
+        self.draft.add(self.core, first, end);
+        Ok(())
+    }
+
+    #[cold]
+    fn try_send_block(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
         self.try_claim(payload.len()).map(|claim| claim.send(payload))
     }
 
     /// Makes all frames visible; gives their number. Wait-free; a system call only if the consumer sleeps.
-    #[inline]
+    #[inline(always)]
     pub fn commit(mut self) -> u64 {
         let frames = std::mem::take(&mut self.draft.frames);
         if frames > 0 {
             self.draft.blocks.clear();
+            self.core.clear(self.draft.tail);
             self.core.publish(self.draft.first, self.draft.tail, frames);
         }
         frames
@@ -249,7 +293,7 @@ impl<'a> Batch<'a> {
 }
 
 impl Drop for Batch<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.draft.frames > 0 {
             self.core.count_aborted(self.draft.frames);

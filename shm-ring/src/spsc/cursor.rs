@@ -13,10 +13,11 @@ const RESERVE: u64 = if cfg!(weaken = "spsc_no_reserve") { 0 } else { UNIT as u6
 /// Bytes that a frame with so many bytes of payload takes. No payload over the inline limit gets here.
 #[inline(always)]
 pub(super) const fn frame_bytes(len: usize) -> usize {
-    (len + HEADER).next_multiple_of(UNIT)
+    (len + HEADER + UNIT - 1) & !(UNIT - 1)
 }
 
-/// A count of bytes since the ring was made, modulo 2^64. Never an index into memory; see [`Geometry::offset`].
+/// A count of bytes since the ring was made, modulo 2^64. What it names in memory is for the window to say, which takes
+/// positions modulo its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position(u64);
 
@@ -29,6 +30,12 @@ impl Position {
     #[inline(always)]
     pub(super) fn to_word(self) -> u64 {
         self.0
+    }
+
+    /// For the window, which takes it modulo its length; `usize` has 64 bits here.
+    #[inline(always)]
+    pub(super) fn to_index(self) -> usize {
+        self.0 as usize
     }
 
     #[inline(always)]
@@ -76,11 +83,6 @@ impl Geometry {
     #[inline(always)]
     pub(super) fn capacity(self) -> u64 {
         self.mask + 1
-    }
-
-    #[inline(always)]
-    pub(super) fn offset(self, at: Position) -> usize {
-        (at.0 & self.mask) as usize
     }
 
     /// How often the ring had wrapped at a position.

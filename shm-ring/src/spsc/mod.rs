@@ -99,6 +99,16 @@ pub fn pair(segment: &Segment<SpscLayout>) -> Result<(Producer, Consumer), Error
     Ok((producer, Consumer::attach(segment, Events::default())?))
 }
 
+/// Both ends of a fresh ring whose positions begin at `start`, as after so many bytes: for tests and models.
+#[cfg(any(test, loom))]
+pub(crate) fn pair_from(segment: &Segment<SpscLayout>, start: u64) -> (Producer, Consumer) {
+    let ring = ring::Ring::over(segment, Events::default());
+    ring.word::<{ layout::TAIL }>().store(start, crate::sync::Ordering::Relaxed);
+    ring.word::<{ layout::HEAD }>().store(start, crate::sync::Ordering::Relaxed);
+    ring.word::<{ layout::RELEASED }>().store(start, crate::sync::Ordering::Relaxed);
+    pair(segment).expect("nobody has attached to a fresh ring")
+}
+
 /// Models have no time, so they do not poll.
 fn default_spin() -> SpinBudget {
     SpinBudget::new(cfg!(loom).then_some(Duration::ZERO))

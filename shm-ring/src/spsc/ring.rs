@@ -81,7 +81,7 @@ impl Ring {
     /// The header word of the frame at a position.
     #[inline(always)]
     pub(super) fn header(&self, at: Position) -> PeerWord<'_> {
-        PeerWord::of(self.frames.word(self.geometry.offset(at)))
+        PeerWord::of(self.frames.word(at.to_index()))
     }
 
     /// Takes a role, once for the life of the segment.
@@ -110,8 +110,10 @@ impl Ring {
         // ORDERING: Release, pairs with the Acquire in `producer_has_ended`: who sees the end sees every frame that was
         // committed before. Failed, somebody else has ended it.
         let _ = self.word::<AT>().compare_exchange(OPEN, how, Ordering::Release, Ordering::Relaxed);
-        self.data.wake_all();
-        self.space.wake_all();
+        if cfg!(not(weaken = "spsc_end_without_wake")) {
+            self.data.wake_all();
+            self.space.wake_all();
+        }
     }
 
     /// Frames that are committed and not received.

@@ -44,6 +44,13 @@ impl Header {
         (lap & LAP_BITS) << LAP_SHIFT | (self.kind as u64) << KIND_SHIFT | u64::from(self.len)
     }
 
+    /// Bytes of payload of an inline frame of this lap, if the word is the header of one; its length is unchecked.
+    #[inline(always)]
+    pub(super) fn inline_len(word: u64, lap: u64) -> Option<usize> {
+        (word >> KIND_SHIFT == (lap & LAP_BITS) << (LAP_SHIFT - KIND_SHIFT) | Kind::Inline as u64)
+            .then_some(word as u32 as usize)
+    }
+
     /// From a peer's word: `None` unless it is of this lap and its frame ends within `to_end` bytes.
     #[inline(always)]
     pub(super) fn from_word(word: u64, lap: u64, to_end: usize) -> Option<Self> {

@@ -33,6 +33,24 @@ pub trait ClaimFrames {
     /// # Errors
     /// As [`claim`](Self::claim), and [`ClaimError::TimedOut`].
     fn claim_deadline(&mut self, len: usize, deadline: Instant) -> Result<Self::Claim<'_>, ClaimError>;
+
+    /// Sends a frame whose payload is in one piece: claims, fills and commits in one step, which rings do faster.
+    ///
+    /// # Errors
+    /// As [`try_claim`](Self::try_claim).
+    fn try_send(&mut self, payload: &[u8]) -> Result<(), ClaimError>;
+
+    /// The same; blocks the thread while the ring is full.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    fn send(&mut self, payload: &[u8]) -> Result<(), ClaimError>;
+
+    /// The same; blocks the thread up to `deadline` while the ring is full.
+    ///
+    /// # Errors
+    /// As [`claim_deadline`](Self::claim_deadline).
+    fn send_deadline(&mut self, payload: &[u8], deadline: Instant) -> Result<(), ClaimError>;
 }
 
 /// A claimed frame, filled from its start on.
@@ -110,9 +128,10 @@ pub(super) fn append<C: FillFrame + ?Sized>(claim: &mut C, bytes: &[u8]) -> Resu
     if claim.append(bytes) { Ok(()) } else { Err(SendError::Changed { measured: claim.len() }) }
 }
 
-/// The ends of a ring have all of this as methods of their own.
-macro_rules! ends_of {
-    ($producer:ty, $claim:ident, $consumer:ty, $frame:ident in $ring:ident) => {
+// The ends of every ring have all of this as methods of their own, by the same names.
+
+macro_rules! claims_frames {
+    ($producer:ty, $claim:ident in $ring:ident) => {
         impl ClaimFrames for $producer {
             type Claim<'a> = $ring::$claim<'a>;
 
@@ -129,6 +148,21 @@ macro_rules! ends_of {
             #[inline]
             fn claim_deadline(&mut self, len: usize, deadline: Instant) -> Result<Self::Claim<'_>, ClaimError> {
                 <$producer>::claim_deadline(self, len, deadline)
+            }
+
+            #[inline]
+            fn try_send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+                <$producer>::try_send(self, payload)
+            }
+
+            #[inline]
+            fn send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+                <$producer>::send(self, payload)
+            }
+
+            #[inline]
+            fn send_deadline(&mut self, payload: &[u8], deadline: Instant) -> Result<(), ClaimError> {
+                <$producer>::send_deadline(self, payload, deadline)
             }
         }
 
@@ -157,7 +191,11 @@ macro_rules! ends_of {
                 $ring::$claim::commit(self);
             }
         }
+    };
+}
 
+macro_rules! receives_frames {
+    ($consumer:ty, $frame:ident in $ring:ident) => {
         impl ReceiveFrames for $consumer {
             type Frame<'a> = $ring::$frame<'a>;
 
@@ -181,7 +219,11 @@ macro_rules! ends_of {
                 <$consumer>::drain(self, budget, f)
             }
         }
+    };
+}
 
+macro_rules! reads_frame {
+    ($frame:ident in $ring:ident) => {
         impl ReadFrame for $ring::$frame<'_> {
             #[inline]
             fn len(&self) -> usize {
@@ -201,5 +243,10 @@ macro_rules! ends_of {
     };
 }
 
-ends_of!(spsc::Producer, Claim, spsc::Consumer, Frame in spsc);
-ends_of!(mpsc::Sender, Claim, mpsc::Receiver, Frame in mpsc);
+claims_frames!(spsc::Producer, Claim in spsc);
+claims_frames!(mpsc::Sender, Claim in mpsc);
+receives_frames!(spsc::Consumer, Frame in spsc);
+receives_frames!(mpsc::Receiver, Frame in mpsc);
+receives_frames!(mpsc::Queue, Frame in mpsc);
+reads_frame!(Frame in spsc);
+reads_frame!(Frame in mpsc);

@@ -49,7 +49,7 @@ impl<T: Message + ?Sized, L: Layout> Layout for Typed<T, L> {
     }
 
     fn check_note(&self, theirs: &[u8; TypeTag::BYTES]) -> Result<(), Error> {
-        TypeTag::of::<T>().check(&TypeTag::from_bytes(theirs))
+        TypeTag::of::<T>().check(theirs)
     }
 }
 

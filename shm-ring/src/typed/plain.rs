@@ -5,15 +5,15 @@
 //! payload in any ring.
 
 use std::any::type_name;
+use std::convert::Infallible;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::Malformed;
-use super::ends::{FillFrame, append};
+use super::ends::FillFrame;
 use super::sender::{Scratch, SendError};
 use super::tag::short_name;
-use super::wire::Wire;
-use crate::error::ClaimError;
+use super::wire::{Prepared, Wire};
 
 /// Largest alignment of plain data, in bytes: payloads of every ring begin at a multiple of it.
 const MAX_ALIGN: usize = 8;
@@ -29,25 +29,18 @@ const fn check_align<T>() {
     assert!(align_of::<T>() <= MAX_ALIGN, "plain data is aligned to 8 bytes at most");
 }
 
-#[inline]
-fn send_bytes<C: FillFrame>(bytes: &[u8], claim: impl FnOnce(usize) -> Result<C, ClaimError>) -> Result<(), SendError> {
-    let mut claim = claim(bytes.len())?;
-    append(&mut claim, bytes)?;
-    claim.commit();
-    Ok(())
-}
-
 impl<T: NoUninit + AnyBitPattern> Wire for Plain<T> {
     type View = T;
+    type Measure = Infallible;
 
     #[inline]
-    fn send<C: FillFrame>(
-        &self,
-        _: &mut Scratch,
-        claim: impl FnOnce(usize) -> Result<C, ClaimError>,
-    ) -> Result<(), SendError> {
+    fn prepare<'a>(&'a self, _: &'a mut Scratch) -> Result<Prepared<'a, Infallible>, SendError> {
         const { check_align::<T>() };
-        send_bytes(bytemuck::bytes_of(&self.0), claim)
+        Ok(Prepared::Payload(bytemuck::bytes_of(&self.0)))
+    }
+
+    fn fill<C: FillFrame>(&self, _: &mut Scratch, never: Infallible, _: C) -> Result<(), SendError> {
+        match never {}
     }
 
     #[inline]
@@ -65,15 +58,16 @@ impl<T: NoUninit + AnyBitPattern> Wire for Plain<T> {
 
 impl<T: NoUninit + AnyBitPattern> Wire for [T] {
     type View = [T];
+    type Measure = Infallible;
 
     #[inline]
-    fn send<C: FillFrame>(
-        &self,
-        _: &mut Scratch,
-        claim: impl FnOnce(usize) -> Result<C, ClaimError>,
-    ) -> Result<(), SendError> {
+    fn prepare<'a>(&'a self, _: &'a mut Scratch) -> Result<Prepared<'a, Infallible>, SendError> {
         const { check_align::<T>() };
-        send_bytes(bytemuck::cast_slice(self), claim)
+        Ok(Prepared::Payload(bytemuck::cast_slice(self)))
+    }
+
+    fn fill<C: FillFrame>(&self, _: &mut Scratch, never: Infallible, _: C) -> Result<(), SendError> {
+        match never {}
     }
 
     #[inline]

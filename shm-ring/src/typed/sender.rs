@@ -8,9 +8,11 @@ use rkyv::ser::allocator::Arena;
 
 use super::Message;
 use super::ends::ClaimFrames;
+use super::wire::Prepared;
 use crate::error::ClaimError;
 
-/// Bytes of payload up to which an archive is made in private memory and copied into the claim, in one pass.
+/// Bytes of payload up to which an archive is made in private memory and copied into the ring, in one pass. Beyond it is
+/// measured first: a second pass over a thousand texts costs ten times the copy.
 pub(super) const START_LEN: usize = 64 << 10;
 
 /// Why a message was not sent. Nothing of it is visible to the receiver.
@@ -36,7 +38,7 @@ pub enum SendError {
 pub struct Scratch {
     /// For a few bytes per element of nested collections. Grows to the largest message and stays.
     pub(super) arena: Arena,
-    /// The start of an archive, header in front.
+    /// A header, and the start of an archive behind it.
     pub(super) start: Box<[u8]>,
 }
 
@@ -46,12 +48,27 @@ impl fmt::Debug for Scratch {
     }
 }
 
+/// Sends a message by one of the ways in which an end claims a frame, and the same way to send a payload in one piece.
+macro_rules! send {
+    ($sender:ident, $message:ident, $claim:ident($($how:ident)?), $send:ident($($same:ident)?) $(, $wait:ident)?) => {{
+        let Sender { end, scratch, .. } = $sender;
+        match $message.prepare(scratch)? {
+            Prepared::Payload(payload) => Ok(end.$send(payload $(, $same)?)$(.$wait)??),
+            Prepared::Measured(len, measure) => {
+                let claim = end.$claim(len $(, $how)?)$(.$wait)??;
+                $message.fill(scratch, measure, claim)
+            }
+        }
+    }};
+}
+pub(super) use send;
+
 /// Sends messages of type `T` through a ring's end `E`.
 ///
 /// Clones have scratch memory of their own, so threads that share a ring each send through a clone.
 pub struct Sender<T: Message + ?Sized, E> {
-    end: E,
-    scratch: Scratch,
+    pub(super) end: E,
+    pub(super) scratch: Scratch,
     of: PhantomData<fn(&T)>,
 }
 
@@ -76,15 +93,15 @@ impl<T: Message + ?Sized, E> Sender<T, E> {
 impl<T: Message + ?Sized, E: ClaimFrames> Sender<T, E> {
     /// Sends a message if the ring has room for it now.
     ///
-    /// Costs a copy of the message; archives of more than 4 KiB are measured first. Never blocks; allocates only while
-    /// the scratch memory grows to the largest message so far.
+    /// Costs a pass over the message and a copy; two passes for an archive of more than 64 KiB, or with a text or a vector
+    /// of more than 2 KiB, which are copied once. Never blocks, and allocates only while the scratch memory grows to what
+    /// the largest message needs.
     ///
     /// # Errors
     /// [`SendError::Claim`] with what [`ClaimFrames::try_claim`] answered, or another [`SendError`].
     #[inline]
     pub fn try_send(&mut self, message: &T) -> Result<(), SendError> {
-        let end = &mut self.end;
-        message.send(&mut self.scratch, |len| end.try_claim(len))
+        send!(self, message, try_claim(), try_send())
     }
 
     /// Sends a message; blocks the thread while the ring is full.
@@ -93,8 +110,7 @@ impl<T: Message + ?Sized, E: ClaimFrames> Sender<T, E> {
     /// As [`try_send`](Self::try_send), but never `Full`.
     #[inline]
     pub fn send(&mut self, message: &T) -> Result<(), SendError> {
-        let end = &mut self.end;
-        message.send(&mut self.scratch, |len| end.claim(len))
+        send!(self, message, claim(), send())
     }
 
     /// Sends a message; blocks the thread up to `deadline` while the ring is full.
@@ -103,8 +119,7 @@ impl<T: Message + ?Sized, E: ClaimFrames> Sender<T, E> {
     /// As [`send`](Self::send), and [`ClaimError::TimedOut`].
     #[inline]
     pub fn send_deadline(&mut self, message: &T, deadline: Instant) -> Result<(), SendError> {
-        let end = &mut self.end;
-        message.send(&mut self.scratch, |len| end.claim_deadline(len, deadline))
+        send!(self, message, claim_deadline(deadline), send_deadline(deadline))
     }
 }
 

@@ -114,11 +114,12 @@ for_every_backing!(batches_of_threads_arrive_whole, |backing| {
             }
         }
         assert_eq!(all.len(), usize::from(threads) * batches * frames);
-        // Nothing comes between the frames of a batch.
-        for batch in all.chunks(frames) {
-            let (thread, i) = (batch[0][0], batch[0][2]);
-            let expected: Vec<_> = (0..frames).map(|k| [thread, k as u8, i]).collect();
-            assert_eq!(batch, expected);
+        // Each thread's frames come in order, within a batch and from one to the next.
+        for thread in 0..threads {
+            let frames_of = |batch: usize| (0..frames).map(move |k| [thread, k as u8, batch as u8]);
+            let expected: Vec<_> = (0..batches).flat_map(frames_of).collect();
+            let seen: Vec<_> = all.iter().copied().filter(|frame| frame[0] == thread).collect();
+            assert_eq!(seen, expected, "thread {thread}");
         }
     });
 });

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -44,6 +45,11 @@ impl Line {
     }
 }
 
+/// The path of this program.
+pub fn this_program() -> PathBuf {
+    std::env::current_exe().expect("this program has a path")
+}
+
 /// The line to the parent, in a child; `None` where somebody runs ignored tests by hand.
 pub fn line() -> Option<Line> {
     std::env::var_os(IN_A_ROLE)?;
@@ -63,8 +69,12 @@ pub struct Child {
 impl Child {
     /// Starts the role that is the ignored test of this name.
     pub fn start(role: &str) -> Self {
+        Self::start_by(Command::new(this_program()), role)
+    }
+
+    /// Starts it by another program, which executes this one with the arguments that it is given.
+    pub fn start_by(mut command: Command, role: &str) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("two descriptors are left");
-        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         command.args(["--exact", role, "--ignored", "--nocapture"]).env(IN_A_ROLE, role);
         // What the test harness prints on its own is of no use here.
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());

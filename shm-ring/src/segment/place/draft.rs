@@ -6,15 +6,16 @@
 //! maker finds its draft gone and makes another: nothing depends on the judgement.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use super::lock::LockFile;
 use super::shm::Object;
-use super::{Directory, Kind, Place, lock};
+use super::{Directory, Kind, Place};
 use crate::error::Error;
 use crate::raw::Region;
 use crate::segment::{Layout, Segment, SegmentOptions, mapping};
@@ -55,7 +56,7 @@ impl<'a, L: Layout> Draft<'a, L> {
         };
         let (file, region) = made?;
         // Nobody looks for it yet, so nobody else has it. Should somebody play with it, it merely counts as unused.
-        lock::try_use(&file)?;
+        file.try_use()?;
         options.apply_to(file.as_fd())?;
         mapping::settle_made(&region, file.as_fd(), options)?;
         Ok(Self { name, segment: Segment::make(region, layout, epoch).in_use_by(file) })
@@ -80,23 +81,23 @@ struct DraftName<'a> {
 
 impl DraftName<'_> {
     /// A POSIX shared memory object of this name, mapped.
-    fn object(&self, bytes: usize) -> Result<(OwnedFd, Region), Error> {
+    fn object(&self, bytes: usize) -> Result<(LockFile, Region), Error> {
         let refused = mapping::refused("segment", bytes);
         let object = Object::create(&self.name.to_string_lossy(), bytes).map_err(&refused)?;
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(&self.directory.fd, &self.name, flags, Mode::empty()).map_err(&refused)?;
-        Ok((file, Region::named(object)))
+        Ok((LockFile::new(file), Region::named(object)))
     }
 
     /// A file of this name, mapped.
-    fn file(&self, bytes: usize) -> Result<(OwnedFd, Region), Error> {
+    fn file(&self, bytes: usize) -> Result<(LockFile, Region), Error> {
         let refused = mapping::refused("segment", bytes);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file =
             rustix::fs::openat(&self.directory.fd, &self.name, flags, Mode::RUSR | Mode::WUSR).map_err(&refused)?;
         rustix::fs::ftruncate(&file, bytes as u64).map_err(&refused)?;
         let region = mapping::map(file.as_fd(), bytes)?;
-        Ok((file, region))
+        Ok((LockFile::new(file), region))
     }
 
     fn rename(&self, flags: RenameFlags) -> Result<(), Missed> {

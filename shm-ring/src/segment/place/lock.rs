@@ -6,10 +6,11 @@
 //!   calls.
 //!
 //! They belong to open file descriptions, so that two handles in one process exclude each other like two processes,
-//! and closing one leaves the other alone. A child made by fork shares the description: until it ends or executes
-//! another program, the segment counts as in use.
+//! and closing one leaves the other alone. A child made by fork shares the description, if only until it executes
+//! another program. So locks are given back by word and not by closing alone; but if a process is killed that has forked
+//! such a child, its segments count as in use until the child ends.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -25,33 +26,63 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const IN_USE: libc::off_t = 0;
 const NAME: libc::off_t = 1;
 
-/// Says that this handle uses the segment. False while somebody has it alone.
-pub(super) fn try_use(file: &OwnedFd) -> Result<bool, Error> {
-    try_lock(file, IN_USE, libc::F_RDLCK)
+/// An open file and the locks that were taken through it; dropping it gives them back.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    fd: OwnedFd,
+    /// The process that opened it. A child that drops its copy must not give back what is its parent's.
+    process: u32,
 }
 
-/// Takes the segment alone. False if a handle is open.
-pub(super) fn try_have_alone(file: &OwnedFd) -> Result<bool, Error> {
-    try_lock(file, IN_USE, libc::F_WRLCK)
+impl LockFile {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self { fd, process: std::process::id() }
+    }
+
+    /// Says that this handle uses the segment. False while somebody has it alone.
+    pub(super) fn try_use(&self) -> Result<bool, Error> {
+        self.lock(IN_USE, libc::F_RDLCK)
+    }
+
+    /// Takes the segment alone. False if a handle is open.
+    pub(super) fn try_have_alone(&self) -> Result<bool, Error> {
+        self.lock(IN_USE, libc::F_WRLCK)
+    }
+
+    /// Takes the right over the file's name. False if another has it.
+    pub(super) fn try_name(&self) -> Result<bool, Error> {
+        self.lock(NAME, libc::F_WRLCK)
+    }
+
+    fn lock(&self, byte: libc::off_t, kind: libc::c_int) -> Result<bool, Error> {
+        let lock = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: byte,
+            l_len: 1,
+            l_pid: 0,
+        };
+        match fcntl(&self.fd, FcntlArg::F_OFD_SETLK(&lock)) {
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) => Ok(false),
+            Err(errno) => Err(Error::System { what: "locking a segment's file", source: errno.into() }),
+        }
+    }
 }
 
-/// Takes the right over the file's name. False if another has it.
-pub(super) fn try_name(file: &OwnedFd) -> Result<bool, Error> {
-    try_lock(file, NAME, libc::F_WRLCK)
+impl AsFd for LockFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
-fn try_lock(file: &OwnedFd, byte: libc::off_t, kind: libc::c_int) -> Result<bool, Error> {
-    let lock = libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: byte,
-        l_len: 1,
-        l_pid: 0,
-    };
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
-        Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) => Ok(false),
-        Err(errno) => Err(Error::System { what: "locking a segment's file", source: errno.into() }),
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            // Should this fail, closing does it, unless a child has a copy at this moment.
+            let _ = self.lock(IN_USE, libc::F_UNLCK);
+            let _ = self.lock(NAME, libc::F_UNLCK);
+        }
     }
 }
 

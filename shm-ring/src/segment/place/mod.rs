@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use self::draft::{Draft, Missed};
+pub(crate) use self::lock::LockFile;
 pub(crate) use self::shm::Object;
 use super::header::{self, expect};
 use super::{Layout, Segment, SegmentOptions, mapping};
@@ -128,7 +129,7 @@ impl Place {
     /// Makes a segment, which nobody sees before it is complete. One that stands there and is used by nobody is
     /// replaced, whatever its layout or version: so a program that ended in any way can start again.
     ///
-    /// Costs some hundred microseconds, a look through the directory, and about 2 µs a page.
+    /// Costs some tens of microseconds, a look through the directory, and about 2 µs a page.
     ///
     /// # Errors
     /// [`Error::Taken`] if a handle of any process is open, or if what stands there is no segment;
@@ -160,14 +161,14 @@ impl Place {
     fn replace<L: Layout>(
         &self,
         directory: &Directory<'_>,
-        former: &OwnedFd,
+        former: &LockFile,
         draft: &Draft<'_, L>,
     ) -> Result<Option<Missed>, Error> {
         self.is_ours(former)?;
-        if !lock::try_name(former)? || !directory.leads_to(former)? {
+        if !former.try_name()? || !directory.leads_to(former)? {
             return Ok(Some(Missed::Occupied));
         }
-        if !lock::try_have_alone(former)? {
+        if !former.try_have_alone()? {
             return Err(self.taken("a handle to it is open"));
         }
         Ok(draft.replace().err())
@@ -241,7 +242,7 @@ impl Place {
         let began = Instant::now();
         while let Some(file) = directory.file()? {
             self.is_ours(&file)?;
-            if lock::try_name(&file)? && directory.leads_to(&file)? {
+            if file.try_name()? && directory.leads_to(&file)? {
                 return match rustix::fs::unlinkat(&directory.fd, &self.name, AtFlags::empty()) {
                     Ok(()) => Ok(true),
                     Err(Errno::NOENT) => Ok(false), // by a tool that knows no locks
@@ -260,7 +261,7 @@ impl Place {
         Ok(Directory { fd, place: self })
     }
 
-    fn is_ours(&self, file: &OwnedFd) -> Result<(), Error> {
+    fn is_ours(&self, file: &LockFile) -> Result<(), Error> {
         if header::is_in(file.as_fd())? { Ok(()) } else { Err(self.taken("what stands there is no segment")) }
     }
 
@@ -283,18 +284,18 @@ struct Directory<'a> {
 
 impl Directory<'_> {
     /// What stands under the place's name at this moment.
-    fn file(&self) -> Result<Option<OwnedFd>, Error> {
+    fn file(&self) -> Result<Option<LockFile>, Error> {
         // Opening a pipe or a terminal must neither block nor have an effect; what it is is looked at afterwards.
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         match rustix::fs::openat(&self.fd, &self.place.name, flags, Mode::empty()) {
-            Ok(file) => Ok(Some(file)),
+            Ok(file) => Ok(Some(LockFile::new(file))),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::system("opening a segment")(errno)),
         }
     }
 
     /// Whether the name still belongs to this file.
-    fn leads_to(&self, file: &OwnedFd) -> Result<bool, Error> {
+    fn leads_to(&self, file: &LockFile) -> Result<bool, Error> {
         let ours = mapping::stat(file.as_fd())?;
         match rustix::fs::statat(&self.fd, &self.place.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) => Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)),
@@ -307,7 +308,7 @@ impl Directory<'_> {
     fn open<L: Layout>(&self, options: &SegmentOptions) -> Result<Option<Segment<L>>, Error> {
         let began = Instant::now();
         while let Some(file) = self.file()? {
-            if !lock::try_use(&file)? {
+            if !file.try_use()? {
                 // It is about to be replaced.
                 lock::pause(began)?;
                 continue;
@@ -327,7 +328,7 @@ impl Directory<'_> {
     }
 
     /// Maps the file that has the name. `None` if the name was given to another meanwhile.
-    fn map(&self, file: &OwnedFd, bytes: usize) -> Result<Option<Region>, Error> {
+    fn map(&self, file: &LockFile, bytes: usize) -> Result<Option<Region>, Error> {
         if self.place.kind == Kind::File {
             return mapping::map(file.as_fd(), bytes).map(Some);
         }
