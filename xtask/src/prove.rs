@@ -40,7 +40,7 @@ const PROOFS: &[Proof] = &[
         name: "loom-deep",
         shows: "the models hold with up to four preemptions of each thread",
         command: "RUSTFLAGS='--cfg loom' LOOM_MAX_PREEMPTIONS=4 CARGO_TARGET_DIR=target/loom \
-            cargo test --release --package loom-tests -- --nocapture",
+            cargo test --profile loom --package loom-tests -- --nocapture",
         nightly: &[],
     },
     MIRI_SAMPLE,
