@@ -128,7 +128,9 @@ fn seed_03_a_producer_killed_at_a_named_point_leaves_what_it_committed() {
 fn role_floods() {
     let Some(mut line) = line() else { return };
     let mut producer = Producer::attach(&told(&mut line), Events::default()).expect("nobody has attached");
-    (0..).for_each(|i| producer.send(&payload(i, len_of(i))).expect("the consumer lives"));
+    for i in 0.. {
+        producer.send(&payload(i, len_of(i))).expect("the consumer lives");
+    }
 }
 
 #[test]
