@@ -67,6 +67,8 @@ mod consumer;
 mod control;
 mod cursor;
 mod frame;
+#[cfg(all(test, not(loom)))]
+mod hostile;
 mod layout;
 #[cfg(all(test, not(loom)))]
 mod machine;
