@@ -87,7 +87,7 @@ impl ServiceStats {
 
     /// Counts a call like [`record`](Self::record), as one of the writers there is room for; some 5 ns cheaper, because
     /// the processor locks nothing. At each moment at most one thread may be a writer, or calls are lost; whoever is it
-    /// next must see what the last one did, as behind a lock. A writer that there is no room for counts as `record` does.
+    /// next must see what the last one did, as behind a lock. A writer that there is no room for counts like `record`.
     ///
     /// A writer's first call of a method allocates 4.6 KiB.
     #[inline]

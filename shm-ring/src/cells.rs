@@ -201,8 +201,8 @@ impl Claim<'_> {
     ///
     /// `kind` is the caller's, 1 to 127. `len` is the body's length in bytes; the consumer copies so much out.
     ///
-    /// By reference, because a claim that is moved is copied on the stack, by loads that wait for earlier stores: also for
-    /// one to a line that the other side has.
+    /// By reference, because a claim that is moved is copied on the stack, by loads that wait for earlier stores: also
+    /// for one to a line that the other side has.
     ///
     /// # Panics
     /// If `kind` is out of range, `body` is longer than a cell, or the claim was committed before.
