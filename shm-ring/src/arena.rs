@@ -540,7 +540,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..20_000 {
+                    for _ in 0..if cfg!(miri) { 20 } else { 20_000 } {
                         if let Some(block) = owner.allocate(1) {
                             let holder = &holders[block.at().index as usize];
                             assert_eq!(holder.swap(1, Ordering::Relaxed), 0);
