@@ -77,6 +77,14 @@ impl MpscLayout {
         Self { arena, ..self }
     }
 
+    /// From a header's parameters, for whoever only looks and takes no part in the way of fencing.
+    #[cfg(not(loom))]
+    pub(crate) fn for_onlooker(params: &[u64; 8]) -> Result<Self, Error> {
+        let mut params = *params;
+        params[2] = Fencing::Both.to_param();
+        Self::from_params(&params)
+    }
+
     fn check(cells: u32, cell_shift: u32, fencing: Fencing, arena: ArenaLayout) -> Result<Self, Error> {
         if !cells.is_power_of_two() || cells > MAX_CELLS {
             return Err(Error::BadSegment { what: "number of cells", found: cells.into(), expected: MAX_CELLS.into() });

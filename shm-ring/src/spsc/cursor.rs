@@ -110,6 +110,18 @@ impl Geometry {
         Position(head.0.wrapping_add(self.capacity() - RESERVE))
     }
 
+    /// Frames on their way, by what both ends counted. A producer counts after it publishes, so a frame may be received
+    /// an instant before it is counted.
+    pub(super) fn queued(self, received: u64, sent: u64) -> u64 {
+        u64::try_from(sent.wrapping_sub(received) as i64).unwrap_or(0).min(self.capacity())
+    }
+
+    /// Bytes on their way, likewise.
+    pub(super) fn used(self, head: Position, tail: Position) -> usize {
+        let used = tail.since(head);
+        if used > u64::MAX / 2 { 0 } else { used.min(self.capacity()) as usize }
+    }
+
     /// Most bytes that frames ever take.
     pub(super) fn most_used(self) -> usize {
         (self.capacity() - RESERVE) as usize

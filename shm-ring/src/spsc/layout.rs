@@ -95,6 +95,14 @@ impl SpscLayout {
         Self { arena, ..self }
     }
 
+    /// From a header's parameters, for whoever only looks and takes no part in the way of fencing.
+    #[cfg(not(loom))]
+    pub(crate) fn for_onlooker(params: &[u64; 8]) -> Result<Self, Error> {
+        let mut params = *params;
+        params[1] = Fencing::Both.to_param();
+        Self::from_params(&params)
+    }
+
     fn checked(capacity: usize, fencing: Fencing, arena: ArenaLayout) -> Result<Self, Error> {
         if !capacity.is_power_of_two() || !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) {
             let expected = capacity.clamp(MIN_CAPACITY, MAX_CAPACITY).next_power_of_two() as u64;
