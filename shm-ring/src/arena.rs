@@ -70,7 +70,7 @@ impl ArenaLayout {
         self.classes.map(|class| u64::from(class.count) << 32 | u64::from(class.block))
     }
 
-    fn blocks(&self) -> u32 {
+    pub(crate) fn blocks(&self) -> u32 {
         self.classes.iter().map(|class| class.count).sum()
     }
 

@@ -39,7 +39,7 @@ pub const BODY_WORDS: usize = CELL_BYTES / 8 - 1;
 const FIRST_LINE_WORDS: usize = LINE / 8 - 1;
 
 /// A frame that its producer took back; consumers step over it.
-const KIND_ABORTED: u8 = 0;
+pub(crate) const KIND_ABORTED: u8 = 0;
 
 const LAP_BITS: u32 = 40;
 const STAGE_SHIFT: u32 = 23;
@@ -67,6 +67,17 @@ impl Stage {
 
     pub(crate) fn of(word: u64) -> Self {
         Self(word >> STAGE_SHIFT)
+    }
+
+    /// How often the cell was freed before, modulo 2^40.
+    #[cfg(not(loom))]
+    pub(crate) fn lap(self) -> u64 {
+        self.0 >> 1
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn is_committed(self) -> bool {
+        self.0 & 1 != 0
     }
 
     pub(crate) fn word(self, kind: u8, len: u16) -> u64 {

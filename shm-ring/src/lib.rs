@@ -11,6 +11,7 @@
 //! - [`ready`]: the doorbell of a consumer with many lanes; [`wait`]: how long to poll before sleeping;
 //! - [`lane`]: all of these laid out in one segment for one client and one server;
 //! - `typed`: messages of Rust types over any of the rings;
+//! - `inspect`: any of them seen from outside, by a process that takes no part;
 //! - [`rendezvous`]: how two processes meet and learn of each other's end.
 //!
 //! It knows bytes, not services.
@@ -24,6 +25,7 @@
 //! there.
 #![deny(unsafe_code)] // `raw`, `clock`, `rendezvous::identity` and one function of `arena` allow it, with reasons.
 
+mod account;
 pub mod arena;
 mod barrier;
 pub mod cells;
@@ -37,11 +39,15 @@ mod fallback;
 #[cfg(not(loom))]
 pub mod floor;
 mod futex;
+#[cfg(not(loom))]
+pub mod inspect;
 pub mod lane;
 #[cfg(loom)]
 pub mod model;
 pub mod mpsc;
 mod peer;
+#[cfg(not(loom))]
+mod process;
 mod raw;
 pub mod ready;
 #[cfg(not(loom))]

@@ -7,8 +7,12 @@
 //! Under loom a region is a list of loom atomics, so that models see every word that the product touches.
 #![allow(unsafe_code)] // The module exists to keep raw memory in one place.
 
+#[cfg(not(loom))]
+mod view;
 mod window;
 
+#[cfg(not(loom))]
+pub(crate) use view::View;
 pub(crate) use window::{Section, Window};
 
 use crate::sync::{AtomicU64, Ordering};

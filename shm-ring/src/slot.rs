@@ -40,9 +40,9 @@ const CANCEL_AT: usize = 8;
 const REPLY_AT: usize = 16;
 const PAYLOAD_AT: usize = 24;
 
-const PENDING: u32 = 1;
-const PARKED: u32 = 2;
-const ABANDONED: u32 = 3;
+pub(crate) const PENDING: u32 = 1;
+pub(crate) const PARKED: u32 = 2;
+pub(crate) const ABANDONED: u32 = 3;
 const DONE: u32 = 4;
 const DEAD: u32 = 5;
 

@@ -18,6 +18,7 @@ use rustix::net::{
 use super::directory::{RuntimeDir, SOCKET_SUFFIX};
 use super::identity::{Peer, credentials};
 use crate::error::Error;
+use crate::segment::FileId;
 
 /// Largest message, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
@@ -37,7 +38,8 @@ fn address(dir: &RuntimeDir, file: &str) -> Result<SocketAddrUnix, Error> {
     SocketAddrUnix::new(dir.short_path(file)).map_err(Error::system("forming a socket address"))
 }
 
-fn file_name(name: &str) -> String {
+/// The file of a name's socket.
+pub(crate) fn file_name(name: &str) -> String {
     format!("{name}{SOCKET_SUFFIX}")
 }
 
@@ -47,7 +49,8 @@ pub struct Listener {
     fd: Arc<OwnedFd>,
     dir: Arc<RuntimeDir>,
     file: String,
-    inode: u64,
+    /// What the file is, whatever stands under its name later.
+    socket: Option<FileId>,
     /// The process that listens; a child of it is not to remove the file.
     process: u32,
     closed: AtomicBool,
@@ -80,13 +83,13 @@ impl Listener {
             why: format!("no socket can be made in it: {errno}"),
         })?;
         rustix::net::listen(&fd, BACKLOG).map_err(Error::system("listening"))?;
-        let inode = inode(&dir, &file).unwrap_or(0);
+        let socket = file_id(&dir, &file);
         drop(lock);
         Ok(Self {
             fd: Arc::new(fd),
             dir,
             file,
-            inode,
+            socket,
             process: std::process::id(),
             closed: AtomicBool::new(false),
             spare: Mutex::new(spare()),
@@ -96,6 +99,11 @@ impl Listener {
     /// The descriptor, to be watched: readable when somebody connects.
     pub fn fd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
+    }
+
+    /// The socket's file, if it was there after the binding.
+    pub(crate) fn socket(&self) -> Option<FileId> {
+        self.socket
     }
 
     /// Listens no more, and removes the file: whoever binds or connects from now on finds nobody, even while somebody
@@ -108,7 +116,8 @@ impl Listener {
         // A successor may have replaced the file: only our own is removed. Failures leave a stale file, which the next
         // start, list or connect recognises.
         if let Ok(_lock) = self.dir.lock()
-            && inode(&self.dir, &self.file) == Some(self.inode)
+            && self.socket.is_some()
+            && file_id(&self.dir, &self.file) == self.socket
         {
             let _ = rustix::fs::unlinkat(self.dir.fd(), &self.file, AtFlags::empty());
         }
@@ -146,8 +155,8 @@ fn spare() -> Option<OwnedFd> {
     rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
 }
 
-fn inode(dir: &RuntimeDir, file: &str) -> Option<u64> {
-    rustix::fs::statat(dir.fd(), file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_ino)
+fn file_id(dir: &RuntimeDir, file: &str) -> Option<FileId> {
+    rustix::fs::statat(dir.fd(), file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| FileId::of(&stat))
 }
 
 enum Probed {

@@ -72,6 +72,7 @@ mod tasks;
 
 pub use archive::{MAX_DEPTH, MAX_LEN};
 pub use ends::{ClaimFrames, FillFrame, ReadFrame, ReceiveFrames};
+pub(crate) use layout::TYPED;
 pub use layout::Typed;
 pub use plain::Plain;
 pub use receiver::{COPIED_LEN, DecodeError, Received, Receiver};

@@ -31,12 +31,17 @@ pub use options::QueueOptions;
 use self::lanes::{Door, Hub};
 use self::poller::{At, Parked, Poller};
 use super::frame::Frame;
+use crate::account;
 use crate::clock;
 use crate::error::{Error, RecvError};
 use crate::futex::Woken;
 use crate::mpsc::Sender;
 use crate::tasks::Tasks;
 use crate::wait::SpinBudget;
+
+/// What the memory of queues is called, for tools and for [`crate::inspect`].
+pub(crate) const READY_NAME: &str = "queue-ready";
+pub(crate) const LANE_NAME: &str = "queue-lane";
 
 /// First interval of the safety time-out; it doubles up to [`SAFETY_LAST_NS`] while nothing happens.
 const SAFETY_FIRST_NS: u64 = 100_000_000;
@@ -52,6 +57,8 @@ pub struct Queue {
     poller: Poller,
     spin: SpinBudget,
     rescues: u64,
+    /// Looks at all lanes that found nothing.
+    empty: u64,
     /// Those that wait for frames, on the hub's eventfd.
     tasks: Arc<Tasks>,
     /// Ends first: after it nobody comes in.
@@ -70,8 +77,8 @@ impl fmt::Debug for Queue {
 impl Queue {
     fn new(address: QueueAddress, hub: Arc<Hub>, door: Door) -> Self {
         let (poller, spin) = (Poller::default(), SpinBudget::new(None));
-        let tasks = Tasks::new(hub.event.clone());
-        Self { address, poller, spin, rescues: 0, tasks, door: Some(door), hub, process: std::process::id() }
+        let (tasks, process) = (Tasks::new(hub.event.clone()), std::process::id());
+        Self { address, poller, spin, rescues: 0, empty: 0, tasks, door: Some(door), hub, process }
     }
 
     /// Creates the queue of that address with the defaults of [`QueueOptions`].
@@ -124,7 +131,11 @@ impl Queue {
         match self.poller.search(&self.hub) {
             Some(at) => Ok(at),
             None if self.poller.is_finished(&self.hub) => Err(RecvError::Closed),
-            None => Err(RecvError::Empty),
+            None => {
+                self.empty += 1;
+                self.hub.account.note::<{ account::EMPTY_AT }>(self.empty);
+                Err(RecvError::Empty)
+            }
         }
     }
 
@@ -156,7 +167,7 @@ impl Queue {
 
     #[cold]
     fn wait(&mut self, until_ns: Option<u64>) -> Result<At, RecvError> {
-        let Self { poller, hub, spin, rescues, .. } = self;
+        let Self { poller, hub, spin, rescues, empty, .. } = self;
         for _ in 0..poller.breath() {
             crate::sync::spin_loop();
         }
@@ -176,6 +187,8 @@ impl Queue {
                 },
                 Parked::Sleep(bell) => bell,
             };
+            *empty += 1;
+            hub.account.note::<{ account::EMPTY_AT }>(*empty);
             let now_ns = clock::kernel_ns();
             if until_ns.is_some_and(|until| now_ns >= until) {
                 poller.awake(hub);
@@ -186,6 +199,7 @@ impl Queue {
             if let Some(at) = poller.look(hub) {
                 if woken == Woken::TimedOut && hub.ready.bell() == bell {
                     *rescues += 1;
+                    hub.account.note::<{ account::RESCUES_AT }>(*rescues);
                 }
                 return Ok(at);
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::ring::{DIED, Role};
 use super::super::taking::{Found, Taking};
 use super::lanes::{Hub, Lane};
+use crate::account;
 use crate::ready::{Bell, Park};
 
 /// Most lanes that are polled before polling others ends.
@@ -130,6 +131,7 @@ impl Poller {
             }
             Err(_) => {
                 self.thrown_out += 1;
+                hub.account.note::<{ account::THROWN_OUT_AT }>(self.thrown_out);
                 let gone = self.hot.swap_remove(i);
                 gone.lane.throw_out();
                 hub.remove(&gone.lane);
