@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 
-use crate::arena::{ArenaOwner, Block, BlockRef};
+use crate::arena::{ArenaOwner, BlockRef};
 use crate::error::ClaimError;
-use crate::spsc::cursor::{HEADER, Position, UNIT, frame_bytes};
+use crate::spsc::cursor::{HEADER, Place, Position, UNIT, frame_bytes};
 use crate::spsc::producer::{BLOCK_FRAME, Core, Look, Room};
 use crate::spsc::word::{Header, Kind};
 use crate::sync::Ordering;
@@ -78,19 +78,13 @@ impl<'a> Claim<'a> {
     /// If it leaves a gap behind what was written, or there is no room for it in what was claimed.
     #[inline(always)]
     pub fn write_at(&mut self, at: usize, bytes: &[u8]) {
-        assert!(
-            at <= self.written && bytes.len() <= self.len - at,
-            "{} bytes at {at} of a claim of {}, {} written",
-            bytes.len(),
-            self.len,
-            self.written
-        );
-        if self.room.block.is_none() {
-            let to = self.room.place.start.plus(HEADER + at);
-            self.core.ring.frames.copy_in(to.to_index(), bytes);
-        } else if let Some(mut block) = self.block() {
-            block.write_at(at, bytes);
-            block.suspend();
+        let Self { len, written, room, .. } = *self;
+        if at > written || bytes.len() > len - at {
+            overrun(bytes.len(), at, len, written);
+        }
+        match room.block {
+            None => self.core.ring.frames.copy_in(room.place.start.plus(HEADER + at).to_index(), bytes),
+            Some(block) => write_block(self.arena, block, written, len, at, bytes),
         }
         self.written = self.written.max(at + bytes.len());
     }
@@ -101,52 +95,29 @@ impl<'a> Claim<'a> {
     #[inline(always)]
     pub fn commit(mut self) {
         self.is_open = false;
-        let header = self.header();
-        let place = self.room.place;
-        let tail = self.draft.as_ref().map_or(self.core.tail, |draft| draft.tail);
-        let first = self.core.link(tail, place, header);
+        let Self { room: Room { place, block }, len, written, .. } = self;
+        let header = match block {
+            None => Header { kind: Kind::Inline, len: written as u32 },
+            Some(block) => {
+                let block = lend(self.core, self.arena, place, block, written, len);
+                if let Some(draft) = &mut self.draft {
+                    draft.blocks.extend(block);
+                }
+                Header { kind: Kind::Block, len: BLOCK_FRAME as u32 }
+            }
+        };
         let end = place.start.plus(header.bytes());
         match &mut self.draft {
             None => {
                 self.core.clear(end);
+                let first = self.core.link(self.core.tail, place, header);
                 self.core.publish(first, end, 1);
             }
-            Some(draft) => draft.add(self.core, first, end),
-        }
-    }
-
-    #[inline(always)]
-    fn header(&mut self) -> Header {
-        let len = if self.room.block.is_none() { self.written } else { self.lend() };
-        Header { kind: if self.room.block.is_none() { Kind::Inline } else { Kind::Block }, len: len as u32 }
-    }
-
-    /// The block that the payload goes into, if it does.
-    fn block(&self) -> Option<Block<'a>> {
-        let (arena, at) = self.arena.zip(self.room.block)?;
-        Some(arena.resume(at, self.written, self.len))
-    }
-
-    /// Lends the block, and makes the frame name it. Gives the bytes that this takes.
-    #[cold]
-    fn lend(&mut self) -> usize {
-        if let Some(block) = self.block() {
-            let at = block.lend();
-            if let Some(draft) = &mut self.draft {
-                draft.blocks.push(at);
-            }
-            let body = self.room.place.start.plus(HEADER);
-            for (i, word) in [at.to_word(), self.written as u64].into_iter().enumerate() {
-                self.core.ring.header(body.plus(i * 8)).store(word, Ordering::Relaxed);
+            Some(draft) => {
+                let first = self.core.link(draft.tail, place, header);
+                draft.add(self.core, first, end);
             }
         }
-        BLOCK_FRAME
-    }
-
-    #[cold]
-    fn abort(&mut self) {
-        drop(self.block());
-        self.core.count_aborted(1);
     }
 
     #[inline(always)]
@@ -161,9 +132,56 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         // Nothing was published and the tail has not moved: the ring is as it was.
         if self.is_open {
-            self.abort();
+            abort(self.core, self.arena, self.room.block);
         }
     }
+}
+
+// These take a claim apart, because one whose address is given away is kept in memory: then each commit would wait until
+// all that was stored before has left for the other side's cache.
+
+#[cold]
+#[inline(never)]
+fn overrun(bytes: usize, at: usize, len: usize, written: usize) -> ! {
+    panic!("{bytes} bytes at {at} of a claim of {len}, {written} written");
+}
+
+#[cold]
+#[inline(never)]
+fn write_block(arena: Option<&ArenaOwner>, at: BlockRef, written: usize, len: usize, offset: usize, bytes: &[u8]) {
+    if let Some(arena) = arena {
+        let mut block = arena.resume(at, written, len);
+        block.write_at(offset, bytes);
+        block.suspend();
+    }
+}
+
+/// Lends the block to the consumer and writes its name into the frame.
+#[cold]
+#[inline(never)]
+fn lend(
+    core: &Core,
+    arena: Option<&ArenaOwner>,
+    place: Place,
+    at: BlockRef,
+    written: usize,
+    len: usize,
+) -> Option<BlockRef> {
+    let at = arena?.resume(at, written, len).lend();
+    let body = place.start.plus(HEADER);
+    for (i, word) in [at.to_word(), written as u64].into_iter().enumerate() {
+        core.ring.header(body.plus(i * 8)).store(word, Ordering::Relaxed);
+    }
+    Some(at)
+}
+
+#[cold]
+#[inline(never)]
+fn abort(core: &mut Core, arena: Option<&ArenaOwner>, block: Option<BlockRef>) {
+    if let Some((arena, at)) = arena.zip(block) {
+        drop(arena.resume(at, 0, 0));
+    }
+    core.count_aborted(1);
 }
 
 impl io::Write for Claim<'_> {

@@ -56,8 +56,10 @@ pub(super) struct Core {
     /// first look counts as well.
     dry_at: u64,
     closed: bool,
-    /// Why the last look found nothing. Here, and not in what a look returns, to keep that in registers.
+    /// Why the last look found nothing.
     pub(super) missed: RecvError,
+    /// What the last look found that was not the common case.
+    found: Found,
 }
 
 impl Core {
@@ -74,14 +76,22 @@ impl Core {
         {
             return Some(Found { at: at.plus(HEADER), len, end: at.plus(frame_bytes(len)), block: None });
         }
-        self.find_other(word)
+        // Its answer is left in `found`, for what is returned through memory would take the common case there as well.
+        self.find_other(word).then_some(self.found)
     }
 
     /// The long way, for a word that is no inline frame's.
     #[inline(never)]
-    fn find_other(&mut self, word: u64) -> Option<Found> {
+    fn find_other(&mut self, word: u64) -> bool {
         let found = if word == UNPUBLISHED { self.look_again() } else { Ok(word) };
-        found.and_then(|word| self.decode(word)).map_err(|missed| self.missed = missed).ok()
+        match found.and_then(|word| self.decode(word)) {
+            Ok(found) => self.found = found,
+            Err(missed) => {
+                self.missed = missed;
+                return false;
+            }
+        }
+        true
     }
 
     /// Nothing was there: gives back what was received, and says why if nothing will come.
@@ -239,6 +249,7 @@ impl Consumer {
             dry_at: u64::MAX,
             closed: false,
             missed: RecvError::Empty,
+            found: Found { at: head, len: 0, end: head, block: None },
         };
         Ok(Self { core, data, spin: super::default_spin() })
     }
@@ -267,9 +278,9 @@ impl Consumer {
     /// As [`try_recv`](Self::try_recv), but never `Empty`.
     #[inline(always)]
     pub fn recv(&mut self) -> Result<Frame<'_>, RecvError> {
-        match self.core.find().or_else(|| self.wait(None)) {
+        match self.core.find() {
             Some(found) => Ok(Frame::new(&mut self.core, found)),
-            None => Err(self.core.missed),
+            None => self.late(None),
         }
     }
 
@@ -278,35 +289,49 @@ impl Consumer {
     /// # Errors
     /// As [`recv`](Self::recv), and [`RecvError::TimedOut`].
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Frame<'_>, RecvError> {
-        match self.core.find().or_else(|| self.wait(Some(crate::clock::ns_of(deadline)))) {
+        match self.core.find() {
             Some(found) => Ok(Frame::new(&mut self.core, found)),
-            None => Err(self.core.missed),
+            None => self.late(Some(crate::clock::ns_of(deadline))),
         }
     }
 
-    /// Waits for a frame. `None`: `missed` says why.
+    /// The frame that was not there at the first look.
+    #[inline(always)]
+    fn late(&mut self, until_ns: Option<u64>) -> Result<Frame<'_>, RecvError> {
+        if self.wait(until_ns) {
+            let found = self.core.found;
+            return Ok(Frame::new(&mut self.core, found));
+        }
+        Err(self.core.missed)
+    }
+
+    /// Waits for a frame and leaves it in `found`, or in `missed` why there is none.
     #[cold]
     #[inline(never)]
-    fn wait(&mut self, until_ns: Option<u64>) -> Option<Found> {
+    fn wait(&mut self, until_ns: Option<u64>) -> bool {
         let Self { core, data, spin } = self;
         if core.missed != RecvError::Empty {
-            return None;
+            return false;
         }
+        let mut settled = || match core.find() {
+            None if core.missed == RecvError::Empty => None,
+            None => Some(false),
+            Some(found) => {
+                core.found = found;
+                Some(true)
+            }
+        };
         // The budget looks at the clock now and then, which would delay the answer to a peer that is quick.
         let eager = if spin.ns() > 0 { EAGER } else { 0 };
         for _ in 0..eager {
             spin_loop();
-            if let Some(found) = core.find() {
-                return Some(found);
+            if let Some(settled) = settled() {
+                return settled;
             }
         }
-        let settled = data.wait(spin, until_ns, || match core.find() {
-            None if core.missed == RecvError::Empty => None,
-            settled => Some(settled),
-        });
-        settled.unwrap_or_else(|| {
+        data.wait(spin, until_ns, settled).unwrap_or_else(|| {
             core.missed = RecvError::TimedOut;
-            None
+            false
         })
     }
 
