@@ -47,6 +47,10 @@ const STAGE_BITS: u32 = LAP_BITS + 1;
 const KIND_SHIFT: u32 = 16;
 const KIND_MAX: u8 = 0x7f;
 
+// A header word is full: 16 bits of length, 7 of kind, the stage. A cell is two lines.
+const _: () = assert!(STAGE_SHIFT + STAGE_BITS == u64::BITS && KIND_MAX as u32 >> (STAGE_SHIFT - KIND_SHIFT) == 0);
+const _: () = assert!(CELL_BYTES == 128 && BODY_WORDS == 15 && FIRST_LINE_WORDS == 7);
+
 // ORDERING: Release, pairs with the Acquire load in `Consumer::look`; see `Claim::publish`.
 const PUBLISH: Ordering = if cfg!(weaken = "publish_relaxed") { Ordering::Relaxed } else { Ordering::Release };
 

@@ -33,6 +33,9 @@ pub(crate) const CELLS_AT: usize = CLOSED_AT + LINE_PAIR;
 /// Most calls in flight, and most cells, of one lane.
 pub const MAX_CALLS: u32 = 16_384;
 
+// The table above: words that one side polls and the other writes lie on pairs of lines of their own.
+const _: () = assert!(WATCH_AT == 128 && CLOSED_AT == 256 && CELLS_AT == 384);
+
 /// Shape of a lane's segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneLayout {

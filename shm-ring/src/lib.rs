@@ -1,5 +1,8 @@
 //! Lock-free rings, call slots and doorbells over memory that several processes map.
 //!
+//! Begin with [`spsc`] for one sender and one receiver, with [`mpsc`] for many senders; its `Queue` is found by name and
+//! gives each sending process a lane of its own. Each end may wait as a thread, in an event loop or in a task.
+//!
 //! What this crate gives, from the bottom up:
 //! - [`Segment`]: a region of memory with a checked header, on the heap, in a sealed memfd or in a file of the caller's,
 //!   or at a [`Place`] where it outlives processes;
@@ -18,12 +21,17 @@
 //!
 //! # The one soundness assumption
 //! Rust has no rules for memory that another *process* writes. This crate reads and writes shared words by atomics
-//! only, reads each of a peer's words once, and checks it. Payloads up to a cell are copied out before they are looked
-//! at. Larger ones are read in place, and that rests on an assumption, that of the trust mode `Checked`: **a peer of
-//! the same user keeps the protocol**, so it does not write a payload after handing it over. Such a peer could attach
-//! a debugger to us as well. Peers of other users are refused until the mode that does not need the assumption is
-//! there.
-#![deny(unsafe_code)] // `raw`, `clock`, `rendezvous::identity` and one function of `arena` allow it, with reasons.
+//! only, reads each of a peer's words once, and checks it. Frames of rings and blocks of arenas are read in place, and
+//! that rests on an assumption, that of the trust mode `Checked`: **a peer of the same user keeps the protocol**, so it
+//! does not write a payload after handing it over. Such a peer could attach a debugger to us as well. (Requests in
+//! [`cells`], replies in [`slot`]s and short typed messages are copied out before they are looked at.) Queues
+//! refuse peers of other users until the mode that does not need the assumption is there. `SAFETY.md` beside this crate
+//! says more; `docs/layout.md` draws every shared byte, `docs/orderings.md` explains every pair of orderings.
+#![deny(unsafe_code)] // The files that allow it, and why: `MAY_BE_UNSAFE` in `xtask/src/source.rs`.
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 mod account;
 pub mod arena;

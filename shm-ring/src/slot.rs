@@ -39,6 +39,7 @@ const FIRST_LINE_WORDS: usize = (LINE - PAYLOAD_AT) / 8;
 const CANCEL_AT: usize = 8;
 const REPLY_AT: usize = 16;
 const PAYLOAD_AT: usize = 24;
+const _: () = assert!(SLOT_BYTES == 128 && REPLY_WORDS == 13 && FIRST_LINE_WORDS == 5);
 
 pub(crate) const PENDING: u32 = 1;
 pub(crate) const PARKED: u32 = 2;

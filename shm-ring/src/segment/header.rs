@@ -32,6 +32,8 @@ pub(super) const HASH_AT: usize = 24;
 const EPOCH_AT: usize = 32;
 const PARAMS_AT: usize = 40;
 const _: () = assert!(PARAMS_AT + PARAMS * 8 <= HEADER_BYTES);
+// docs/layout.md, byte for byte.
+const _: () = assert!(EPOCH_AT == 32 && PARAMS_AT == 40 && PARAMS_AT + PARAMS * 8 == 104 && HEADER_BYTES == 128);
 
 fn hash<L: Layout>(layout: &L) -> u64 {
     hash_of(L::KIND, layout.bytes(), &layout.params())

@@ -77,8 +77,7 @@ impl SpscLayout {
 
     /// A ring for payloads of mostly `len` bytes, with the capacity that measured best for them.
     ///
-    /// Small frames stream best through a ring that stays in the caches of both sides; large ones, which are written
-    /// past the caches, need a few in flight.
+    /// Small frames stream best through a ring that stays in the caches of both sides; large ones need a few in flight.
     ///
     /// # Errors
     /// [`Error::BadSegment`] if no ring has room for two such payloads: those belong into an arena.

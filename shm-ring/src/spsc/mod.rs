@@ -56,7 +56,7 @@
 //! - The consumer tells the producer how far it is after every quarter of the ring, when it finds nothing, and when a
 //!   block comes back. A producer that finds no room looks at the exact head as well before it says `Full`; one that
 //!   waits for room waits for the quarter, so that the two do not take turns on one line.
-//! - Two loads and six stores for a frame, all of lines that stay with their owner but for the frame's own.
+//! - Three loads and six stores for a frame, all of lines that stay with their owner but for the frame's own.
 //!
 //! # The end
 //! Each end may close, and does when it is dropped. Whoever learns that a process died says so by a [`Control`]; what
