@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::arena::{ArenaOwner, Block, BlockRef};
 use crate::error::{ClaimError, Error};
 use crate::event::Events;
+use crate::raw::LINE;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::claim::{Batch, Claim};
@@ -165,6 +166,21 @@ impl Core {
         }
     }
 
+    /// Asks for the lines of a frame to come, which the consumer still has: one by one, as the stores reach them, a stream
+    /// of small frames would wait for each. Not those next to `end`, which the consumer polls, and not what it has yet
+    /// to read.
+    #[inline(always)]
+    fn prefetch(&self, end: Position, bytes: usize) {
+        const FRAMES: usize = 16;
+        const MOST: usize = 1024;
+        let ahead = (bytes * FRAMES).min(MOST);
+        if bytes < MOST && self.limit.since(end) >= (ahead + bytes) as u64 {
+            for line in (ahead..ahead + bytes).step_by(LINE) {
+                self.ring.frames.prefetch_for_write(end.plus(line).to_index());
+            }
+        }
+    }
+
     /// Makes the frames from the tail up to `end` visible, by the header at the tail; the one at `end` is clear. Wait-free.
     #[inline(always)]
     pub(super) fn publish(&mut self, first: u64, end: Position, frames: u64) {
@@ -274,6 +290,7 @@ impl Producer {
         self.claim_until(len, Some(crate::clock::ns_of(deadline)))
     }
 
+    #[inline(never)]
     fn claim_until(&mut self, len: usize, until_ns: Option<u64>) -> Result<Claim<'_>, ClaimError> {
         let Self { core, arena, space, spin } = self;
         let arena = arena.as_ref();
@@ -316,6 +333,7 @@ impl Producer {
     }
 
     #[cold]
+    #[inline(never)]
     fn try_send_block(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
         self.try_claim(payload.len()).map(|claim| claim.send(payload))
     }
@@ -324,12 +342,18 @@ impl Producer {
     ///
     /// # Errors
     /// As [`claim`](Self::claim).
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
         match self.put(payload, Look::Released) {
-            Err(ClaimError::Full { .. }) => self.claim(payload.len()).map(|claim| claim.send(payload)),
+            Err(ClaimError::Full { .. }) => self.send_late(payload),
             settled => settled,
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_late(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+        self.claim(payload.len()).map(|claim| claim.send(payload))
     }
 
     /// As [`send`](Self::send), but no longer than until `deadline`.
@@ -395,6 +419,7 @@ impl Core {
     pub(super) fn fill(&self, tail: Position, place: Place, payload: &[u8]) -> (u64, Position) {
         let header = Header { kind: Kind::Inline, len: payload.len() as u32 };
         let end = place.start.plus(header.bytes());
+        self.prefetch(end, header.bytes());
         // What lies behind the first line first, because the consumer polls that one: were we to go for another line
         // between its payload and its header, it would be taken from us and would have to come back.
         self.clear(end);
