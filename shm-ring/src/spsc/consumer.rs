@@ -71,7 +71,7 @@ impl Core {
         let word = self.ring.header(at).load(Ordering::Acquire).decode(|word| word);
         // The common case by one comparison; everything else, and everything impossible, takes the long way.
         let geometry = self.ring.geometry;
-        if let Some(len) = Header::inline_len(word, geometry.lap(at))
+        if let Some(len) = Header::inline_len(word, at)
             && frame_bytes(len) <= geometry.to_end(at)
         {
             return Some(Found { at: at.plus(HEADER), len, end: at.plus(frame_bytes(len)), block: None });
@@ -142,7 +142,7 @@ impl Core {
 
     fn check(&self, at: Position, word: u64) -> Result<Header, RecvError> {
         let geometry = self.ring.geometry;
-        let header = Header::from_word(word, geometry.lap(at), geometry.to_end(at));
+        let header = Header::from_word(word, at, geometry.to_end(at));
         header.ok_or(RecvError::Corrupt { what: "frame header", found: word, at: at.to_word() })
     }
 
