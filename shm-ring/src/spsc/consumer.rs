@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use crate::arena::{ArenaReader, BlockRef};
 use crate::error::{Error, RecvError};
 use crate::event::Events;
-use crate::raw::LINE;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::control::Control;
@@ -113,8 +112,6 @@ impl Core {
             }
         }
         if !self.closed && !self.ring.producer_has_ended() {
-            // Who waits for a frame will want its second line together with the first, not after it.
-            self.ring.frames.prefetch_for_read(self.head.plus(LINE).to_index());
             return Err(RecvError::Empty);
         }
         // What was committed before the end is visible now, and may not have been when we looked.
