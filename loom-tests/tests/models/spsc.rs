@@ -11,8 +11,8 @@ use crate::explore::explore;
 
 const CAPACITY: usize = 64;
 
-/// The header word of a frame of 8 bytes in the second lap: what an old payload must not be taken for.
-const LOOKALIKE: u64 = 1 << 36 | 1 << 32 | 8;
+/// The header word of a frame of 8 bytes at position 80: what an old payload at that place must not be taken for.
+const LOOKALIKE: u64 = (80 | 1) << 32 | 8;
 
 /// A payload of one word or more.
 fn bytes(words: &[u64]) -> Vec<u8> {

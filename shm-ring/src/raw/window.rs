@@ -102,6 +102,8 @@ pub(crate) struct Window {
     base: Base,
     /// Length less one; the length is a power of two and at least 8.
     mask: usize,
+    /// The same for words: its low three bits are clear.
+    word_mask: usize,
     /// From how many bytes on a copy goes another way; see [`crate::copy`].
     #[cfg(not(loom))]
     string_from: usize,
@@ -115,6 +117,7 @@ impl Window {
         Self {
             base: Base::new(memory, offset, bytes),
             mask: bytes - 1,
+            word_mask: (bytes - 1) & !7,
             #[cfg(not(loom))]
             string_from: crate::copy::string_from(bytes),
         }
@@ -124,22 +127,7 @@ impl Window {
     #[inline(always)]
     pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
         // SAFETY: masked, `at` is a multiple of 8 below the length, which is a multiple of 8.
-        unsafe { self.base.word(self.offset(at) & !7) }
-    }
-
-    /// Asks for the line of byte `at`, modulo the length, to be read soon. A hint; no effect on values.
-    #[inline(always)]
-    pub(crate) fn prefetch_for_read(&self, at: usize) {
-        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-        {
-            let word = self.word(at).as_ptr();
-            // SAFETY: PREFETCHT0 changes no architectural state and cannot fault; the address is inside the range.
-            unsafe {
-                core::arch::asm!("prefetcht0 [{}]", in(reg) word, options(nostack, preserves_flags, readonly));
-            }
-        }
-        #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
-        let _ = at;
+        unsafe { self.base.word(at & self.word_mask) }
     }
 
     /// Asks for the line of byte `at`, modulo the length, in exclusive state. A hint; no effect on values.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use crate::arena::{ArenaReader, BlockRef};
 use crate::error::{Error, RecvError};
 use crate::event::Events;
-use crate::raw::LINE;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::control::Control;
@@ -71,7 +70,7 @@ impl Core {
         let word = self.ring.header(at).load(Ordering::Acquire).decode(|word| word);
         // The common case by one comparison; everything else, and everything impossible, takes the long way.
         let geometry = self.ring.geometry;
-        if let Some(len) = Header::inline_len(word, geometry.lap(at))
+        if let Some(len) = Header::inline_len(word, at)
             && frame_bytes(len) <= geometry.to_end(at)
         {
             return Some(Found { at: at.plus(HEADER), len, end: at.plus(frame_bytes(len)), block: None });
@@ -113,8 +112,6 @@ impl Core {
             }
         }
         if !self.closed && !self.ring.producer_has_ended() {
-            // Who waits for a frame will want its second line together with the first, not after it.
-            self.ring.frames.prefetch_for_read(self.head.plus(LINE).to_index());
             return Err(RecvError::Empty);
         }
         // What was committed before the end is visible now, and may not have been when we looked.
@@ -142,7 +139,7 @@ impl Core {
 
     fn check(&self, at: Position, word: u64) -> Result<Header, RecvError> {
         let geometry = self.ring.geometry;
-        let header = Header::from_word(word, geometry.lap(at), geometry.to_end(at));
+        let header = Header::from_word(word, at, geometry.to_end(at));
         header.ok_or(RecvError::Corrupt { what: "frame header", found: word, at: at.to_word() })
     }
 

@@ -61,8 +61,6 @@ impl Position {
 pub(super) struct Geometry {
     /// Capacity less one.
     mask: u64,
-    /// Logarithm of the capacity.
-    shift: u32,
 }
 
 /// Where a frame goes.
@@ -77,18 +75,12 @@ pub(super) struct Place {
 impl Geometry {
     /// For a capacity that is a power of two.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { mask: capacity as u64 - 1, shift: capacity.trailing_zeros() }
+        Self { mask: capacity as u64 - 1 }
     }
 
     #[inline(always)]
     pub(super) fn capacity(self) -> u64 {
         self.mask + 1
-    }
-
-    /// How often the ring had wrapped at a position.
-    #[inline(always)]
-    pub(super) fn lap(self, at: Position) -> u64 {
-        at.0 >> self.shift
     }
 
     /// Bytes from a position to the end of the memory; at least [`UNIT`].

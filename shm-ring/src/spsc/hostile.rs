@@ -4,6 +4,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::cursor::Position;
 use super::layout::{HEAD, PRODUCER_ROLE, RELEASED, SpscLayout, WORDS_AT};
 use super::pair_from;
 use super::word::{Header, Kind};
@@ -35,8 +36,8 @@ enum Op {
 
 /// Words that mean something where they are put, and words that do not.
 fn value() -> impl Strategy<Value = u64> {
-    let header = (0..5_u64, 0..4_u64, prop_oneof![0..300_u64, Just(u64::from(u32::MAX))])
-        .prop_map(|(lap, kind, len)| lap << 36 | kind << 32 | len);
+    let header = (0..30_u64, 0..4_u64, prop_oneof![0..300_u64, Just(u64::from(u32::MAX))])
+        .prop_map(|(units, kind, len)| units << 36 | kind << 32 | len);
     prop_oneof![header, (0..40_u64).prop_map(|units| units * 16), Just(u64::MAX), any::<u64>()]
 }
 
@@ -95,11 +96,11 @@ fn impossible_positions_of_the_consumer_are_named_and_end_nothing_else() {
 
 #[test]
 fn impossible_headers_are_named_with_their_position() {
-    let pad = |len| Header { kind: Kind::Pad, len }.to_word(0);
-    let block = |len| Header { kind: Kind::Block, len }.to_word(0);
+    let pad = |len| Header { kind: Kind::Pad, len }.to_word(Position::from_word(0));
+    let block = |len| Header { kind: Kind::Block, len }.to_word(Position::from_word(0));
     for (word, what) in [
         (u64::MAX, "frame header"),
-        (1 << 36 | 1 << 32, "frame header"),         // of another lap
+        (1 << 36 | 1 << 32, "frame header"),         // of another position
         (1 << 32 | CAPACITY as u64, "frame header"), // over the end
         (pad(8), "padding"),                         // not up to the end
         (block(8), "arena block"),

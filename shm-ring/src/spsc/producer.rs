@@ -143,12 +143,11 @@ impl Core {
     /// Writes every header of a frame that follows `tail` but the one at `tail`, and gives that one's word.
     #[inline(always)]
     pub(super) fn link(&self, tail: Position, place: Place, header: Header) -> u64 {
-        let geometry = self.ring.geometry;
-        let word = header.to_word(geometry.lap(place.start));
+        let word = header.to_word(place.start);
         if place.pad == 0 {
             return word;
         }
-        let pad = Header { kind: Kind::Pad, len: place.pad as u32 - 8 }.to_word(geometry.lap(tail));
+        let pad = Header { kind: Kind::Pad, len: place.pad as u32 - 8 }.to_word(tail);
         if cfg!(weaken = "spsc_pad_first") {
             self.ring.header(tail).store(pad, PUBLISH);
         }
