@@ -226,6 +226,8 @@ pub struct Producer {
     pub(super) arena: Option<ArenaOwner>,
     pub(super) space: Signal,
     spin: SpinBudget,
+    /// A child has the handle, but not the memory.
+    process: u32,
 }
 
 impl Producer {
@@ -251,7 +253,7 @@ impl Producer {
             closed: false,
             refused: ClaimError::Closed,
         };
-        Ok(Self { core, arena, space, spin: super::default_spin() })
+        Ok(Self { core, arena, space, spin: super::default_spin(), process: std::process::id() })
     }
 
     /// Sets how long the waiting forms poll before they sleep; by default [`DEFAULT_SPIN`](crate::wait::DEFAULT_SPIN).
@@ -292,7 +294,7 @@ impl Producer {
 
     #[inline(never)]
     fn claim_until(&mut self, len: usize, until_ns: Option<u64>) -> Result<Claim<'_>, ClaimError> {
-        let Self { core, arena, space, spin } = self;
+        let Self { core, arena, space, spin, .. } = self;
         let arena = arena.as_ref();
         let mut look = |how| core.room_at_last(arena, len, how);
         // While it polls or sleeps it counts on what the consumer gives back, for which it is woken; in between, and at
@@ -409,7 +411,10 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.close();
+        // In a forked child the memory is not mapped, and the ring is the parent's.
+        if self.process == std::process::id() {
+            self.close();
+        }
     }
 }
 
