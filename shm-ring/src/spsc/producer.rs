@@ -20,6 +20,10 @@ use crate::wait::SpinBudget;
 // ORDERING: Release, pairs with the Acquire load in `Consumer::find`; see `Core::publish`.
 const PUBLISH: Ordering = if cfg!(weaken = "spsc_publish_relaxed") { Ordering::Relaxed } else { Ordering::Release };
 
+/// How long a producer sleeps before it looks for room that it was not told of; doubles up to [`UNTOLD_LAST_NS`].
+const UNTOLD_FIRST_NS: u64 = 10_000_000;
+const UNTOLD_LAST_NS: u64 = 1_000_000_000;
+
 /// How far a refused claim goes to find room.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
@@ -276,7 +280,7 @@ impl Producer {
     }
 
     /// As [`try_claim`](Self::try_claim), but waits while the ring is full: for a quarter of it to be received, or for all
-    /// that is there.
+    /// that is there. Of less it learns after 10 ms, later of twice as much each time up to a second.
     ///
     /// # Errors
     /// As [`try_claim`](Self::try_claim), but never `Full`.
@@ -302,8 +306,7 @@ impl Producer {
         let room = spin
             .poll(until_ns, || look(Look::Released))
             .or_else(|| look(Look::Received))
-            .or_else(|| space.wait(&SpinBudget::none(), until_ns, || look(Look::Released)))
-            .or_else(|| look(Look::Received));
+            .or_else(|| sleep(space, until_ns, look));
         let late = match core.refused {
             ClaimError::Full { needed, free } => ClaimError::TimedOut { needed, free },
             refused => refused,
@@ -406,6 +409,23 @@ impl Producer {
     /// The ring's shape.
     pub fn layout(&self) -> SpscLayout {
         self.core.ring.layout
+    }
+}
+
+/// Sleeps until `look` finds room. The consumer may stop for good when it has received less than it tells of, so now and
+/// then every byte counts.
+#[cold]
+fn sleep<T>(space: &Signal, until_ns: Option<u64>, mut look: impl FnMut(Look) -> Option<T>) -> Option<T> {
+    let mut untold_ns = UNTOLD_FIRST_NS;
+    loop {
+        let until = crate::clock::kernel_ns().saturating_add(untold_ns);
+        let (until, is_last) = until_ns.map_or((until, false), |end| (until.min(end), until >= end));
+        let room = space.wait(&SpinBudget::none(), Some(until), || look(Look::Released));
+        let room = room.or_else(|| look(Look::Received));
+        if room.is_some() || is_last {
+            return room;
+        }
+        untold_ns = (untold_ns * 2).min(UNTOLD_LAST_NS);
     }
 }
 
