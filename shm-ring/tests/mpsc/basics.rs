@@ -5,7 +5,7 @@ use std::io::Write;
 use shm_ring::mpsc::MAX_INLINE;
 use shm_ring::{ClaimError, RecvError};
 
-use super::{payload, plain, ring, with_blocks};
+use super::{Backing, payload, plain, ring, with_blocks};
 use crate::support::backings::for_every_backing;
 
 for_every_backing!(seed_04_frames_of_every_length_arrive_whole_at_every_cell, |backing| {
@@ -212,3 +212,18 @@ for_every_backing!(drain_takes_its_budget_and_gives_the_room_back, |backing| {
     assert_eq!(seen, (0..10).collect::<Vec<u8>>());
     assert_eq!(sender.free(), 16);
 });
+
+/// With work that grows as the square of the cells this would take a quarter of an hour.
+#[test]
+fn a_ring_full_of_claims_that_were_taken_back_is_one_look() {
+    let cells = 1 << 17;
+    let (sender, mut receiver) = ring(Backing::Heap, plain(cells));
+    let held = sender.try_claim(1).unwrap();
+    for _ in 1..cells {
+        drop(sender.try_claim(1).unwrap());
+    }
+    assert_eq!(receiver.try_recv().map(drop), Err(RecvError::Empty));
+    drop(held);
+    assert_eq!(receiver.try_recv().map(drop), Err(RecvError::Empty));
+    assert_eq!(receiver.free(), cells as usize);
+}
