@@ -263,6 +263,8 @@ impl Taking {
         self.aborted += 1;
         self.ring.note_aborted(self.aborted);
         self.pass(position);
+        // It may be what others wait for, its block as well, and perhaps no frame comes after it by which they are told.
+        self.tell_all_producers();
     }
 
     /// Counts a look that found nothing.

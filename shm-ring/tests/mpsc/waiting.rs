@@ -6,6 +6,7 @@ use shm_ring::mpsc::{Control, Events, Receiver, Sender};
 use shm_ring::{ClaimError, RecvError};
 
 use super::{payload, plain, ring, with_blocks};
+use crate::support::asleep::spawn_sleeper;
 use crate::support::backings::for_every_backing;
 
 for_every_backing!(seed_02_waiting_on_an_empty_ring_ends_at_its_deadline_and_trying_never_waits, |backing| {
@@ -171,4 +172,22 @@ for_every_backing!(room_for_a_large_frame_wakes_whoever_waits_for_it, |backing| 
             assert_eq!(receiver.recv().unwrap().bytes(), payload(i, 1000));
         }
     });
+});
+
+for_every_backing!(claims_that_are_dropped_wake_whoever_waits_for_their_room, |backing| {
+    // What is dropped is all cells, then the only block.
+    for (layout, len) in [(plain(4), 1), (with_blocks(4, 1024, 1), 1000)] {
+        let (maker, opener) = backing.pair(layout);
+        let sender = Sender::attach(&maker, Events::default()).unwrap();
+        let mut receiver = Receiver::attach(&opener, Events::default()).unwrap();
+        std::thread::scope(|scope| {
+            let held: Vec<_> = std::iter::from_fn(|| sender.try_claim(len).ok()).collect();
+            let blocked = spawn_sleeper(scope, || sender.send(&payload(7, len)));
+            let receiving = spawn_sleeper(scope, move || receiver.recv().map(|frame| frame.bytes().to_vec()));
+            drop(held);
+            assert_eq!(blocked.join().unwrap(), Ok(()));
+            assert_eq!(receiving.join().unwrap(), Ok(payload(7, len)));
+        });
+        assert_eq!(Control::over(&opener, Events::default()).stats().producer.rescues, 0, "a wake-up was lost");
+    }
 });
