@@ -112,7 +112,10 @@ impl Sending {
         let cells = self.producing.ring.count();
         if frames > cells {
             let cell = self.producing.layout().cell_bytes();
-            return Err(ClaimError::TooLarge { len: frames as usize * cell, limit: cells as usize * cell });
+            return Err(ClaimError::TooLarge {
+                len: (frames as usize).saturating_mul(cell),
+                limit: cells as usize * cell,
+            });
         }
         let first = if frames == 0 { Position::new(0) } else { self.producing.claim_cells(frames, 0)? };
         Ok(Batch::new(self, first, frames))

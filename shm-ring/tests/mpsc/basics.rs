@@ -213,6 +213,15 @@ for_every_backing!(drain_takes_its_budget_and_gives_the_room_back, |backing| {
     assert_eq!(sender.free(), 16);
 });
 
+#[test]
+fn a_batch_of_any_size_is_refused_by_its_numbers() {
+    let (sender, _receiver) = ring(Backing::Heap, plain(4));
+    for frames in [5, usize::MAX / 2, usize::MAX] {
+        let refused = sender.try_batch(frames).map(drop).unwrap_err();
+        assert_eq!(refused, ClaimError::TooLarge { len: frames.saturating_mul(128), limit: 512 });
+    }
+}
+
 /// With work that grows as the square of the cells this would take a quarter of an hour.
 #[test]
 fn a_ring_full_of_claims_that_were_taken_back_is_one_look() {
