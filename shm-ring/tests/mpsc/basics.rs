@@ -213,6 +213,16 @@ for_every_backing!(drain_takes_its_budget_and_gives_the_room_back, |backing| {
     assert_eq!(sender.free(), 16);
 });
 
+for_every_backing!(a_drain_goes_past_a_claim_that_is_held, |backing| {
+    let (sender, mut receiver) = ring(backing, plain(4));
+    let held = sender.try_claim(1).unwrap();
+    sender.try_send(b"behind").unwrap();
+    assert_eq!(receiver.drain(10, |frame| assert_eq!(frame.bytes(), b"behind")), 1);
+    drop(held);
+    assert_eq!(receiver.drain(10, |_| panic!("it was taken back")), 0);
+    assert_eq!(receiver.len(), 0);
+});
+
 #[test]
 fn a_batch_of_any_size_is_refused_by_its_numbers() {
     let (sender, _receiver) = ring(Backing::Heap, plain(4));
