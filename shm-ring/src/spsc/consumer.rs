@@ -223,6 +223,8 @@ pub struct Consumer {
     pub(super) core: Core,
     pub(super) data: Signal,
     spin: SpinBudget,
+    /// A child has the handle, but not the memory.
+    process: u32,
 }
 
 impl Consumer {
@@ -248,7 +250,7 @@ impl Consumer {
             missed: RecvError::Empty,
             found: Found { at: head, len: 0, end: head, block: None },
         };
-        Ok(Self { core, data, spin: super::default_spin() })
+        Ok(Self { core, data, spin: super::default_spin(), process: std::process::id() })
     }
 
     /// Sets how long the waiting forms poll before they sleep; by default [`DEFAULT_SPIN`](crate::wait::DEFAULT_SPIN).
@@ -306,7 +308,7 @@ impl Consumer {
     #[cold]
     #[inline(never)]
     fn wait(&mut self, until_ns: Option<u64>) -> bool {
-        let Self { core, data, spin } = self;
+        let Self { core, data, spin, .. } = self;
         if core.missed != RecvError::Empty {
             return false;
         }
@@ -385,6 +387,9 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.close();
+        // In a forked child the memory is not mapped, and the ring is the parent's.
+        if self.process == std::process::id() {
+            self.close();
+        }
     }
 }

@@ -20,6 +20,10 @@ use crate::wait::SpinBudget;
 // ORDERING: Release, pairs with the Acquire load in `Consumer::find`; see `Core::publish`.
 const PUBLISH: Ordering = if cfg!(weaken = "spsc_publish_relaxed") { Ordering::Relaxed } else { Ordering::Release };
 
+/// How long a producer sleeps before it looks for room that it was not told of; doubles up to [`UNTOLD_LAST_NS`].
+const UNTOLD_FIRST_NS: u64 = 10_000_000;
+const UNTOLD_LAST_NS: u64 = 1_000_000_000;
+
 /// How far a refused claim goes to find room.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
@@ -225,6 +229,8 @@ pub struct Producer {
     pub(super) arena: Option<ArenaOwner>,
     pub(super) space: Signal,
     spin: SpinBudget,
+    /// A child has the handle, but not the memory.
+    process: u32,
 }
 
 impl Producer {
@@ -250,7 +256,7 @@ impl Producer {
             closed: false,
             refused: ClaimError::Closed,
         };
-        Ok(Self { core, arena, space, spin: super::default_spin() })
+        Ok(Self { core, arena, space, spin: super::default_spin(), process: std::process::id() })
     }
 
     /// Sets how long the waiting forms poll before they sleep; by default [`DEFAULT_SPIN`](crate::wait::DEFAULT_SPIN).
@@ -273,7 +279,7 @@ impl Producer {
     }
 
     /// As [`try_claim`](Self::try_claim), but waits while the ring is full: for a quarter of it to be received, or for all
-    /// that is there.
+    /// that is there. Of less it learns after 10 ms, later of twice as much each time up to a second.
     ///
     /// # Errors
     /// As [`try_claim`](Self::try_claim), but never `Full`.
@@ -291,7 +297,7 @@ impl Producer {
 
     #[inline(never)]
     fn claim_until(&mut self, len: usize, until_ns: Option<u64>) -> Result<Claim<'_>, ClaimError> {
-        let Self { core, arena, space, spin } = self;
+        let Self { core, arena, space, spin, .. } = self;
         let arena = arena.as_ref();
         let mut look = |how| core.room_at_last(arena, len, how);
         // While it polls or sleeps it counts on what the consumer gives back, for which it is woken; in between, and at
@@ -299,8 +305,7 @@ impl Producer {
         let room = spin
             .poll(until_ns, || look(Look::Released))
             .or_else(|| look(Look::Received))
-            .or_else(|| space.wait(&SpinBudget::none(), until_ns, || look(Look::Released)))
-            .or_else(|| look(Look::Received));
+            .or_else(|| sleep(space, until_ns, look));
         let late = match core.refused {
             ClaimError::Full { needed, free } => ClaimError::TimedOut { needed, free },
             refused => refused,
@@ -406,9 +411,29 @@ impl Producer {
     }
 }
 
+/// Sleeps until `look` finds room. The consumer may stop for good when it has received less than it tells of, so now and
+/// then every byte counts.
+#[cold]
+fn sleep<T>(space: &Signal, until_ns: Option<u64>, mut look: impl FnMut(Look) -> Option<T>) -> Option<T> {
+    let mut untold_ns = UNTOLD_FIRST_NS;
+    loop {
+        let until = crate::clock::kernel_ns().saturating_add(untold_ns);
+        let (until, is_last) = until_ns.map_or((until, false), |end| (until.min(end), until >= end));
+        let room = space.wait(&SpinBudget::none(), Some(until), || look(Look::Released));
+        let room = room.or_else(|| look(Look::Received));
+        if room.is_some() || is_last {
+            return room;
+        }
+        untold_ns = (untold_ns * 2).min(UNTOLD_LAST_NS);
+    }
+}
+
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.close();
+        // In a forked child the memory is not mapped, and the ring is the parent's.
+        if self.process == std::process::id() {
+            self.close();
+        }
     }
 }
 

@@ -24,9 +24,9 @@ impl Producer {
     pub async fn claim_async(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
         let Self { core, arena, space, .. } = self;
         let arena = arena.as_ref();
-        // After the first look it counts on what the consumer gives back, for which the task is woken.
-        let mut how = Look::Received;
-        let look = || core.room_at_last(arena, len, std::mem::replace(&mut how, Look::Released));
+        // The task is woken for what the consumer gives back. It may stop for good with less than that received, so every
+        // look, the safety look's as well, counts every byte.
+        let look = || core.room_at_last(arena, len, Look::Received);
         let room = space.wait_async(len, look).await??;
         Ok(Claim::new(core, arena, None, room, len))
     }
