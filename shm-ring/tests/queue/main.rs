@@ -4,6 +4,7 @@
 mod support;
 
 mod churn;
+mod closing;
 mod killed;
 mod names;
 mod sends;

@@ -162,8 +162,12 @@ impl Hub {
     fn leave(&self, lane: &Arc<Lane>) {
         // ORDERING: Release, pairs with the Acquire load in `Lane::has_ended`.
         lane.ended.store(true, Ordering::Release);
-        let gone = self.table().remove_if_empty(lane);
-        if gone.is_none() {
+        let mut table = self.table();
+        let gone = table.remove_if_empty(lane);
+        // The last one to leave a closed queue is its end, which the consumer may sleep for.
+        let is_news = gone.is_none() || table.closed;
+        drop(table);
+        if is_news {
             self.ready.ring(lane.index);
         }
         // Unmaps and hangs up: outside the lock.

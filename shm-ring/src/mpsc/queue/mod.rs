@@ -220,7 +220,8 @@ impl Queue {
         // A task may have waited before, and the watcher thread would empty the descriptor for it.
         self.tasks.retire();
         self.hub.event.drain();
-        matches!(self.poller.park(&self.hub, true), Parked::Sleep(_))
+        // Asked after the parking: a producer whose end is the queue's own rings then.
+        matches!(self.poller.park(&self.hub, true), Parked::Sleep(_)) && !self.poller.is_finished(&self.hub)
     }
 
     /// Ends the queue: nobody can open it any more, and every later claim is refused. What was claimed before is still
