@@ -198,6 +198,9 @@ impl Poller {
             }
             Park::Ready => {
                 self.heat_all();
+                // All bits: one of a lane that was never given would be seen here, and nowhere else, for ever.
+                let announced = &mut self.announced;
+                hub.ready.take_ready(hub.ready.lanes(), |index| announced.push(index));
                 Parked::Again
             }
             Park::Sleep(bell) => {
