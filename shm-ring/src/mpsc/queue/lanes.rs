@@ -18,6 +18,9 @@ use crate::segment::{Layout, Segment};
 /// Lanes up to this size are made on the watcher thread: about 3 µs for each 4 KiB.
 const QUICK_BYTES: usize = 1 << 20;
 
+/// Producers that are let in before the watcher thread sees to its other news: tasks and deaths.
+const GUESTS: u32 = 16;
+
 /// What the consumer and the watcher thread share.
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -292,7 +295,8 @@ impl Watched for Porter {
     fn on_event(&self, _event: Event) -> Next {
         // An error is one visitor's, or too few descriptors: it sees its connection end, and who still waits is news
         // again.
-        while let Ok(Some(connection)) = self.listener.accept() {
+        for _ in 0..GUESTS {
+            let Ok(Some(connection)) = self.listener.accept() else { break };
             if self.hub.layout.bytes() <= QUICK_BYTES {
                 let _ = self.hub.admit(connection);
                 continue;
