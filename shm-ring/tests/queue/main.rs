@@ -5,6 +5,7 @@ mod support;
 
 mod churn;
 mod closing;
+mod forked;
 mod killed;
 mod names;
 mod sends;
