@@ -53,12 +53,21 @@ impl RuntimeDir {
     /// # Errors
     /// [`Error::RuntimeDir`] if it cannot be made, is no directory, belongs to another user, or lets others write.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let default = Self::default_path();
+        if path.starts_with(&default) {
+            // It may lie in a directory in which everybody may write: then somebody else could have made it, or a link.
+            Self::open_if(&default, OFlags::NOFOLLOW)?;
+        }
+        Self::open_if(path, OFlags::empty())
+    }
+
+    fn open_if(path: &Path, flags: OFlags) -> Result<Self, Error> {
         let refused = |why: String| Error::RuntimeDir { dir: path.display().to_string(), why };
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(path).map_err(|error| refused(format!("cannot be made: {error}")))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|errno| refused(format!("cannot be opened: {errno}")))?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("cannot be examined: {errno}")))?;

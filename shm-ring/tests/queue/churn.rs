@@ -25,7 +25,7 @@ fn producers_come_and_go_without_growth() {
     let mut queue = site.create_with(64);
     let round = |queue: &mut shm_ring::mpsc::Queue, i: u32| {
         let sender = site.open();
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             sender.send(&i.to_le_bytes()).expect("the queue lives");
             assert_eq!(queue.recv().expect("the frame").bytes(), i.to_le_bytes());
         }
