@@ -22,6 +22,7 @@ const MAY_BE_UNSAFE: [(&str, &str); 14] = [
     ("shm-ring/src/clock.rs", "the time-stamp counter is an intrinsic"),
     ("shm-ring/src/rendezvous/identity.rs", "peer credentials that the safe wrappers lack"),
     ("shm-ring/src/tasks/tokio.rs", "tokio wants a promise that a descriptor stays open"),
+    ("shm-ring/tests/queue/forked.rs", "forks, to see what a child keeps of its parent's queues"),
     ("shm-ring/tests/fork.rs", "forks, to see what a child has of its parent's segments"),
     ("benches/src/bare/memory.rs", "rings without checks, to hold the checked ones against"),
     ("benches/src/transport/shaq.rs", "joining a ring of shaq's is unsafe"),

@@ -169,6 +169,10 @@ impl Drop for Sending {
         if self.process == std::process::id() {
             // No claim outlives its handle: one that is still open was forgotten.
             self.finish(GONE);
+            #[cfg(not(loom))]
+            if let Some(link) = self.link.get() {
+                link.hang_up();
+            }
         }
     }
 }

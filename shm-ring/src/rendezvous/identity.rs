@@ -99,7 +99,8 @@ fn pidfd_of(socket: BorrowedFd<'_>, pid: rustix::process::Pid) -> Result<OwnedFd
         match peer_pidfd(socket) {
             Ok(fd) => return Ok(fd),
             Err(Errno::NOPROTOOPT) => {} // a kernel before 6.5
-            Err(Errno::SRCH | Errno::NODATA) => {
+            // INVAL: how kernels before 6.15 say that the process is gone.
+            Err(Errno::SRCH | Errno::NODATA | Errno::INVAL) => {
                 return Err(Error::Closed { during: "reading peer credentials" });
             }
             Err(errno) => return Err(Error::system("SO_PEERPIDFD")(errno)),

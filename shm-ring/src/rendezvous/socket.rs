@@ -16,7 +16,7 @@ use rustix::net::{
 };
 
 use super::directory::{RuntimeDir, SOCKET_SUFFIX};
-use super::identity::{Peer, credentials};
+use super::identity::Peer;
 use crate::error::Error;
 use crate::segment::FileId;
 
@@ -168,11 +168,13 @@ enum Probed {
 fn probe(address: &SocketAddrUnix) -> Result<Probed, Error> {
     let fd = stream()?;
     match rustix::net::connect(&fd, address) {
-        Ok(()) => {
-            // Whoever it is, it is alive.
-            let pid = credentials(fd.as_fd()).map_or(0, |it| it.pid.as_raw_nonzero().get().unsigned_abs());
-            Ok(Probed::Alive(pid))
-        }
+        Ok(()) => match Peer::of(fd.as_fd()) {
+            Ok(peer) if !peer.is_dead() => Ok(Probed::Alive(peer.pid)),
+            // A child of whoever listened has a copy of the socket, at which nobody is let in any more.
+            Ok(_) | Err(Error::Closed { .. }) => Ok(Probed::Stale),
+            // Whoever it is, it is there.
+            Err(_) => Ok(Probed::Alive(0)),
+        },
         // A full backlog is a live listener too.
         Err(Errno::AGAIN) => Ok(Probed::Alive(0)),
         Err(Errno::CONNREFUSED) => Ok(Probed::Stale),
@@ -215,7 +217,15 @@ impl Connection {
         let until = Instant::now() + timeout;
         loop {
             match rustix::net::connect(&fd, &address) {
-                Ok(()) => return Self::over(fd),
+                Ok(()) => match Self::over(fd) {
+                    Ok(connection) if !connection.peer.is_dead() => return Ok(connection),
+                    // As in `probe`: the socket has outlived its process in a child.
+                    Ok(_) | Err(Error::Closed { .. }) => {
+                        remove_if_stale(dir, &file, &address)?;
+                        return Err(not_found());
+                    }
+                    Err(error) => return Err(error),
+                },
                 Err(Errno::NOENT) => return Err(not_found()),
                 Err(Errno::CONNREFUSED) => {
                     remove_if_stale(dir, &file, &address)?;

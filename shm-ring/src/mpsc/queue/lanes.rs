@@ -20,6 +20,9 @@ use crate::segment::{Layout, Segment};
 /// Lanes up to this size are made on the watcher thread: about 3 µs for each 4 KiB.
 const QUICK_BYTES: usize = 1 << 20;
 
+/// Producers that are let in before the watcher thread sees to its other news: tasks and deaths.
+const GUESTS: u32 = 16;
+
 /// What the consumer and the watcher thread share.
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -191,8 +194,12 @@ impl Hub {
     fn leave(&self, lane: &Arc<Lane>) {
         // ORDERING: Release, pairs with the Acquire load in `Lane::has_ended`.
         lane.ended.store(true, Ordering::Release);
-        let gone = self.table().remove_if_empty(lane, &self.account);
-        if gone.is_none() {
+        let mut table = self.table();
+        let gone = table.remove_if_empty(lane, &self.account);
+        // The last one to leave a closed queue is its end, which the consumer may sleep for.
+        let is_news = gone.is_none() || table.closed;
+        drop(table);
+        if is_news {
             self.ready.ring(lane.index);
         }
         // Unmaps and hangs up: outside the lock.
@@ -332,7 +339,8 @@ impl Watched for Porter {
     fn on_event(&self, _event: Event) -> Next {
         // An error is one visitor's, or too few descriptors: it sees its connection end, and who still waits is news
         // again.
-        while let Ok(Some(connection)) = self.listener.accept() {
+        for _ in 0..GUESTS {
+            let Ok(Some(connection)) = self.listener.accept() else { break };
             if self.hub.layout.bytes() <= QUICK_BYTES {
                 let _ = self.hub.admit(connection);
                 continue;

@@ -183,6 +183,10 @@ impl Queue {
                 Parked::Found(at) => return Ok(at),
                 Parked::Again => match poller.look(hub) {
                     Some(at) => return Ok(at),
+                    // Whoever rings for nothing all the time puts off no deadline.
+                    None if until_ns.is_some_and(|until| clock::kernel_ns() >= until) => {
+                        return Err(RecvError::TimedOut);
+                    }
                     None => continue,
                 },
                 Parked::Sleep(bell) => bell,
@@ -234,7 +238,8 @@ impl Queue {
         // A task may have waited before, and the watcher thread would empty the descriptor for it.
         self.tasks.retire();
         self.hub.event.drain();
-        matches!(self.poller.park(&self.hub, true), Parked::Sleep(_))
+        // Asked after the parking: a producer whose end is the queue's own rings then.
+        matches!(self.poller.park(&self.hub, true), Parked::Sleep(_)) && !self.poller.is_finished(&self.hub)
     }
 
     /// Ends the queue: nobody can open it any more, and every later claim is refused. What was claimed before is still
@@ -284,5 +289,66 @@ impl Drop for Queue {
         if self.process == std::process::id() {
             self.close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::mpsc::channel;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    /// A queue without a door in the file system that others use.
+    fn queue(name: &str) -> Queue {
+        let dir = std::env::temp_dir().join(format!("shm-ring-{}-{name}", std::process::id()));
+        let queue = QueueOptions::new().runtime_dir(&dir).create(&"tests/bits".parse().unwrap()).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        queue
+    }
+
+    /// Runs it on a thread that may never come back.
+    fn comes_back<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, is_done) = channel();
+        std::thread::spawn(move || done.send(run()));
+        is_done.recv_timeout(Duration::from_secs(60)).expect("it does not come back")
+    }
+
+    #[test]
+    fn a_ready_bit_of_a_lane_that_was_never_given_holds_nobody_up() {
+        let mut queue = queue("stray");
+        comes_back(move || {
+            queue.hub.ready.ring(900);
+            let soon = Instant::now() + Duration::from_millis(5);
+            assert_eq!(queue.recv_deadline(soon).unwrap_err(), RecvError::TimedOut);
+            queue.hub.ready.ring(900);
+            let mut receives = pin!(queue.recv_async());
+            assert!(receives.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        });
+    }
+
+    #[test]
+    fn a_peer_that_rings_for_nothing_all_the_time_puts_off_no_deadline() {
+        let mut queue = queue("noise");
+        let hub = Arc::clone(&queue.hub);
+        let quiet = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (told, noise) = (
+            Arc::clone(&quiet),
+            std::thread::spawn(move || {
+                while !quiet.load(std::sync::atomic::Ordering::Relaxed) {
+                    hub.ready.ring(900);
+                }
+            }),
+        );
+        comes_back(move || {
+            let soon = Instant::now() + Duration::from_millis(5);
+            assert_eq!(queue.recv_deadline(soon).unwrap_err(), RecvError::TimedOut);
+            let mut receives = pin!(queue.recv_async());
+            assert!(receives.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        });
+        told.store(true, std::sync::atomic::Ordering::Relaxed);
+        noise.join().unwrap();
     }
 }

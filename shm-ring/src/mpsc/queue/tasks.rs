@@ -9,6 +9,9 @@ use super::{Frame, Queue};
 use crate::error::{Error, RecvError};
 use crate::tasks::{CannotWait, Messages, Place, Reactor, Receive, Sleeper};
 
+/// How often in a row a task tries to sleep before it lets others go first.
+const ATTEMPTS: u32 = 8;
+
 /// Says in the ready set that the consumer sleeps: at the next look, which has to go over the lanes while it does.
 #[derive(Default)]
 struct Parking {
@@ -36,7 +39,7 @@ fn look(poller: &mut Poller, hub: &Hub) -> Option<Result<At, RecvError>> {
 
 /// The same, and the producers are told that the consumer sleeps.
 fn park(poller: &mut Poller, hub: &Hub) -> Option<Result<At, RecvError>> {
-    loop {
+    for _ in 0..ATTEMPTS {
         if poller.is_finished(hub) {
             return Some(Err(RecvError::Closed));
         }
@@ -50,6 +53,9 @@ fn park(poller: &mut Poller, hub: &Hub) -> Option<Result<At, RecvError>> {
             }
         }
     }
+    // Somebody rings for nothing: the other tasks of this thread come first.
+    hub.event.signal();
+    None
 }
 
 impl Queue {
