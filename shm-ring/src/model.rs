@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crate::arena::{ArenaLayout, ArenaOwner, ArenaReader, CLASSES, Class};
 use crate::cells::{CELL_BYTES, Consumer, Producer};
 use crate::error::Error;
+use crate::event::EventFd;
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
-use crate::ready::{ReadyLayout, ReadySet, Watch};
+use crate::ready::{Park, ReadyLayout, ReadySet, Watch};
 use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
 use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots};
 pub use crate::tasks::credits::Credits;
@@ -47,6 +48,18 @@ pub fn spsc(capacity: usize, start: u64) -> (crate::spsc::Producer, crate::spsc:
     crate::spsc::pair_from(&Segment::heap(layout, 1), start)
 }
 
+/// Both ends of an mpsc ring of `cells` cells, whose counts begin at `start`. They sleep at once.
+///
+/// # Panics
+/// If the number of cells is not a legal one.
+pub fn mpsc(cells: u32, start: u64) -> (crate::mpsc::Sender, crate::mpsc::Receiver) {
+    let layout = crate::mpsc::MpscLayout::new(cells).expect("a legal number");
+    let (mut sender, mut receiver) = crate::mpsc::pair_from(&Segment::heap(layout, 1), start);
+    sender.set_spin(std::time::Duration::ZERO);
+    receiver.set_spin(std::time::Duration::ZERO);
+    (sender, receiver)
+}
+
 /// A table of `count` call slots.
 pub fn slots(count: u32) -> (ClientSlots, ServerSlots) {
     let segment = Segment::heap(Room(count as usize * SLOT_BYTES), 1).memory();
@@ -73,6 +86,20 @@ pub fn watch_word() -> WatchWord {
 /// A ready set for `lanes` lanes.
 pub fn ready_set(lanes: u32) -> ReadySet {
     ReadySet::new(&Segment::heap(ReadyLayout::new(lanes), 1))
+}
+
+/// As [`ready_set`], whose consumer may sleep on an eventfd.
+///
+/// # Panics
+/// Never: there is always a modelled eventfd.
+pub fn ready_set_with_event(lanes: u32) -> (ReadySet, EventFd) {
+    let event = EventFd::new().expect("models have eventfds");
+    (ready_set(lanes).with_event(event.clone()), event)
+}
+
+/// The consumer's attempt to sleep on its eventfd, see [`ReadySet::park`].
+pub fn park_on_event<T>(ready: &ReadySet, cool: impl FnOnce(), scan: impl FnOnce() -> Option<T>) -> Park<T> {
+    ready.park_on_event(cool, scan)
 }
 
 /// An arena of one block of 128 bytes.

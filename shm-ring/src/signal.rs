@@ -141,7 +141,7 @@ impl Signal {
             // ORDERING: Release, pairs with the Acquire in `bell`: who sees the new count sees the publication.
             self.word::<BELL_AT>().fetch_add(1, Ordering::Release);
             let woken = self.words.memory().region().futex_wake(self.offset + BELL_AT, most);
-            if woken == most {
+            if woken == most && cfg!(not(weaken = "one_wake_for_all")) {
                 // Others may sleep on, with a bell that is older than this ring. A thread that read the new count sets
                 // the bit by itself, after the swap.
                 self.word::<WANT_AT>().fetch_or(THREADS, Ordering::Relaxed);

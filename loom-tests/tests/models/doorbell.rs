@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loom::thread;
 use shm_ring::cells::{BODY_WORDS, Consumer, Producer};
-use shm_ring::model::{WatchWord, ready_set, ring, watch_word};
+use shm_ring::model::{WatchWord, park_on_event, ready_set, ready_set_with_event, ring, watch_word};
 use shm_ring::ready::{Park, Rang, ReadySet};
 
 use crate::explore::explore;
@@ -172,4 +172,42 @@ fn a_ring_brings_a_standby_to_an_untaken_frame() {
         assert_eq!(scan(&mut consumer), Some(7));
         caller.join().unwrap();
     });
+}
+
+/// The consumer waits in an event loop: its eventfd becomes readable for a lane that it polled until now, and for one
+/// that it did not.
+#[test]
+fn a_frame_makes_the_descriptor_of_a_parked_consumer_readable() {
+    for hot in [true, false] {
+        explore("doorbell eventfd", None, move || {
+            let (producer, mut consumer) = ring(1);
+            let ((ready, event), watch) = (ready_set_with_event(1), Arc::new(watch_word()));
+            if hot {
+                watch.watch().heat();
+            }
+            let sender = {
+                let (ready, watch) = (ready.clone(), Arc::clone(&watch));
+                thread::spawn(move || send(&producer, &ready, 0, &watch))
+            };
+            let cool = || {
+                if hot {
+                    watch.watch().cool()
+                }
+            };
+            let look = |consumer: &mut Consumer| if hot { scan(consumer) } else { None };
+            match park_on_event(&ready, cool, || look(&mut consumer)) {
+                Park::Found(frame) => assert_eq!(frame, 7),
+                Park::Ready => assert_eq!(scan(&mut consumer), Some(7)),
+                Park::Sleep(_) => {
+                    event.wait();
+                    ready.awake();
+                    let mut announced = false;
+                    ready.take_ready(1, |_| announced = true);
+                    assert!(announced, "readable for nothing");
+                    assert_eq!(scan(&mut consumer), Some(7));
+                }
+            }
+            sender.join().unwrap();
+        });
+    }
 }

@@ -4,6 +4,7 @@
 mod arena;
 mod doorbell;
 mod explore;
+mod mpsc;
 mod ring;
 mod slot;
 mod spsc;

@@ -10,8 +10,9 @@ use crate::sync::Ordering;
 // ORDERING: Release, pairs with the Acquire load in `Taking::cell`; see `Producing::publish`.
 const PUBLISH: Ordering = if cfg!(weaken = "mpsc_publish_relaxed") { Ordering::Relaxed } else { Ordering::Release };
 
-// ORDERING: Acquire, pairs with the Release store in `Taking::give_back`; see `Producing::room`.
-const SEE_HEAD: Ordering = if cfg!(weaken = "mpsc_head_relaxed") { Ordering::Relaxed } else { Ordering::Acquire };
+// ORDERING: of the loads and the exchange of `tail`, which pair with one another; see `Producing::claim_cells`.
+const TAIL_LOAD: Ordering = if cfg!(weaken = "mpsc_tail_relaxed") { Ordering::Relaxed } else { Ordering::Acquire };
+const TAIL_EXCHANGE: Ordering = if cfg!(weaken = "mpsc_tail_relaxed") { Ordering::Relaxed } else { Ordering::Release };
 
 /// How far ahead of a claim its successors' lines are asked for: a claim's exchange waits for the stores before it, and
 /// those for their lines.
@@ -41,24 +42,26 @@ impl Producing {
     #[inline]
     pub(super) fn claim_cells(&self, cells: u64, len: usize) -> Result<Position, ClaimError> {
         let ring = &self.ring;
-        // ORDERING: Relaxed: `tail` only hands out positions; that a cell may be written is known from the head.
-        let mut tail = ring.tail().load(Ordering::Relaxed).decode(Tail::of);
+        // ORDERING: Acquire, pairs with the exchange below: whoever sees a claim sees the head that allowed it, or a later
+        // one. Weakened to Relaxed (`mpsc_tail_relaxed`), an older head makes more cells claimed than there are.
+        let mut tail = ring.tail().load(TAIL_LOAD).decode(Tail::of);
         loop {
             if tail.is_closed() {
                 return Err(ClaimError::Closed);
             }
             // ORDERING: Acquire, pairs with the Release store in `room`: the thread that saw this head saw the reads of
             // the cells before it to be over, and so do we.
-            let seen = ring.seen().load(SEE_HEAD).decode(Position::new);
+            let seen = ring.seen().load(Ordering::Acquire).decode(Position::new);
             let used = tail.position().since(seen);
             let fits = u64::try_from(used).is_ok_and(|used| used + cells <= ring.count());
             if !fits && !self.room(tail, cells)? {
-                tail = ring.tail().load(Ordering::Relaxed).decode(Tail::of);
+                // ORDERING: Acquire, as above.
+                tail = ring.tail().load(TAIL_LOAD).decode(Tail::of);
                 continue;
             }
             let next = tail.plus(cells).word();
-            // ORDERING: Relaxed, as for the load: the winner owns the positions, nothing is published by it.
-            match ring.tail().compare_exchange(tail.word(), next, Ordering::Relaxed, Ordering::Relaxed) {
+            // ORDERING: Release, pairs with the loads of `tail`; Acquire if it fails, as they.
+            match ring.tail().compare_exchange(tail.word(), next, TAIL_EXCHANGE, TAIL_LOAD) {
                 Ok(()) => {
                     ring.fetch(tail.position().plus(cells - 1 + self.fetch_ahead), len);
                     return Ok(tail.position());
@@ -73,9 +76,9 @@ impl Producing {
     #[cold]
     fn room(&self, tail: Tail, cells: u64) -> Result<bool, ClaimError> {
         let ring = &self.ring;
-        // ORDERING: Acquire, pairs with the Release store in `Taking::give_back`: the consumer's reads of the cells
-        // before this head are over. Weakened to Relaxed (`mpsc_head_relaxed`), a frame is overwritten while it is read.
-        let (word, head) = ring.head().load(SEE_HEAD).decode(|word| (word, Position::new(word)));
+        // ORDERING: Acquire, pairs with the Release store in `Taking::pass`: the consumer's reads of the cells before this
+        // head are over. Without it a frame could be overwritten while it is read.
+        let (word, head) = ring.head().load(Ordering::Acquire).decode(|word| (word, Position::new(word)));
         if ring.tail().load(Ordering::Relaxed).decode(Tail::of) != tail {
             return Ok(false);
         }

@@ -13,7 +13,7 @@ use super::position::{Kind, Position};
 use super::producing::Producing;
 #[cfg(not(loom))]
 use super::queue::{LaneBell, Link, QueueAddress};
-use super::ring::{CLOSED, DIED, GONE, Ring, Role};
+use super::ring::{CLOSED, GONE, Ring, Role};
 use crate::error::{ClaimError, Error};
 use crate::segment::Segment;
 use crate::signal::Signal;
@@ -86,7 +86,7 @@ impl Sending {
     /// The consumer's process is gone.
     #[cfg(not(loom))]
     pub(super) fn consumer_died(&self) {
-        self.producing.ring.finish(Role::Consumer, DIED);
+        self.producing.ring.finish(Role::Consumer, super::ring::DIED);
         self.space.wake_all();
     }
 
