@@ -220,10 +220,11 @@ impl Connection {
                 Ok(()) => match Self::over(fd) {
                     Ok(connection) if !connection.peer.is_dead() => return Ok(connection),
                     // As in `probe`: the socket has outlived its process in a child.
-                    Ok(_) | Err(Error::Closed { .. }) => {
+                    Ok(_) => {
                         remove_if_stale(dir, &file, &address)?;
                         return Err(not_found());
                     }
+                    Err(Error::Closed { .. }) if remove_if_stale(dir, &file, &address)? => return Err(not_found()),
                     Err(error) => return Err(error),
                 },
                 Err(Errno::NOENT) => return Err(not_found()),
@@ -347,11 +348,13 @@ impl Connection {
     }
 }
 
-fn remove_if_stale(dir: &RuntimeDir, file: &str, address: &SocketAddrUnix) -> Result<(), Error> {
+/// Says whether nobody is there.
+fn remove_if_stale(dir: &RuntimeDir, file: &str, address: &SocketAddrUnix) -> Result<bool, Error> {
     let _lock = dir.lock()?;
-    if matches!(probe(address)?, Probed::Stale) {
+    let probed = probe(address)?;
+    if matches!(probed, Probed::Stale) {
         // Gone already is as good.
         let _ = rustix::fs::unlinkat(dir.fd(), file, AtFlags::empty());
     }
-    Ok(())
+    Ok(!matches!(probed, Probed::Alive(_)))
 }
