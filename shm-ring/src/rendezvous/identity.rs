@@ -42,6 +42,11 @@ impl Peer {
         is_readable(self.pidfd.as_fd())
     }
 
+    /// Readable when the process is dead.
+    pub(super) fn life(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
     /// A second descriptor of the process's life: readable when it is dead.
     ///
     /// # Errors

@@ -327,19 +327,26 @@ impl Connection {
     /// The next message, waiting up to `timeout` for it; `None` if none came.
     ///
     /// # Errors
-    /// As [`try_receive`](Self::try_receive).
+    /// As [`try_receive`](Self::try_receive); [`Error::Closed`] also if the peer's process dies and leaves its socket to a
+    /// child.
     pub fn receive_within(&self, timeout: Duration) -> Result<Option<Received>, Error> {
         let until = Instant::now() + timeout;
         loop {
+            // Asked before the look: what was sent before the death is then seen.
+            let is_dead = self.peer.is_dead();
             if let Some(received) = self.try_receive()? {
                 return Ok(Some(received));
+            }
+            if is_dead {
+                return Err(Error::Closed { during: "receiving" });
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(None);
             }
             let left = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-            let mut polled = [PollFd::new(&*self.fd, PollFlags::IN)];
+            let death = PollFd::from_borrowed_fd(self.peer.life(), PollFlags::IN);
+            let mut polled = [PollFd::new(&*self.fd, PollFlags::IN), death];
             match rustix::event::poll(&mut polled, Some(&left)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::system("poll")(errno)),
