@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::subject::{Failure, Samples, Subject};
+use crate::subject::{Failure, Samples, Subject, Unit};
 
 /// Chunks of one class below which nothing is said about it.
 pub const ENOUGH_CHUNKS: usize = 21;
@@ -23,7 +23,7 @@ const NEAR_BELOW_NS: f64 = 180.0;
 const FAR_ABOVE_NS: f64 = 250.0;
 /// A futex wake each way above this: both sides do sleep. Waking an idle core takes 10 us or more each way.
 const ASLEEP_ABOVE_NS: f64 = 10_000.0;
-/// A chunk below this part of its floor was not made in the floor's state: nothing is that much faster than its limit.
+/// Round trips below this part of the floor were not made in its state: nothing is that much faster than its limit.
 const IMPOSSIBLE_BELOW: f64 = 0.5;
 
 /// In which of its states the machine was. Figures of different classes are never compared.
@@ -68,17 +68,23 @@ pub struct Plan {
     pub chunk: Duration,
     /// The end of it all, however few chunks were kept.
     pub budget: Duration,
-    /// Enough of the wanted class to stop before the budget is used up.
+    /// Enough of one class to stop before the budget is used up.
     pub wanted_chunks: usize,
-    /// The class in which all bars of the row can be judged.
-    pub wanted_class: Class,
+    /// The classes in each of which all bars of the row can be judged; one of them suffices.
+    pub wanted_classes: &'static [Class],
+}
+
+impl Plan {
+    fn has_enough(&self, series: &[Series]) -> bool {
+        self.wanted_classes.iter().any(|&class| series.iter().all(|one| one.kept_of(class) >= self.wanted_chunks))
+    }
 }
 
 /// One kept chunk.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Kept {
-    /// Median round trip of the chunk.
-    pub median_ns: f64,
+    /// Median round trip of the chunk, or its mean time for a message.
+    pub figure_ns: f64,
     /// Mean of the floors before and after it.
     pub floor_ns: f64,
 }
@@ -87,7 +93,9 @@ pub struct Kept {
 #[derive(Debug)]
 pub struct Series {
     /// The subject's name.
-    pub name: &'static str,
+    pub name: String,
+    /// What its figures are times of.
+    pub unit: Unit,
     /// The kept chunks of each class.
     pub kept: BTreeMap<Class, Vec<Kept>>,
     /// Single round trips of the kept chunks of each class, in nanoseconds.
@@ -99,8 +107,15 @@ pub struct Series {
 }
 
 impl Series {
-    fn new(name: &'static str) -> Self {
-        Self { name, kept: BTreeMap::new(), spread: BTreeMap::new(), floors_disagreed: 0, class_unclear: 0 }
+    fn new(subject: &dyn Subject) -> Self {
+        Self {
+            name: subject.name().to_owned(),
+            unit: subject.unit(),
+            kept: BTreeMap::new(),
+            spread: BTreeMap::new(),
+            floors_disagreed: 0,
+            class_unclear: 0,
+        }
     }
 
     /// How many chunks of this class were kept.
@@ -109,14 +124,30 @@ impl Series {
         self.kept.get(&class).map_or(0, Vec::len)
     }
 
-    /// Median over the kept chunks of (chunk's median / its floor); `None` if the class has too few.
+    /// Median over the kept chunks of (chunk's figure / its floor); `None` if the class has too few.
     #[must_use]
     pub fn ratio_to_floor(&self, class: Class) -> Option<f64> {
         let chunks = self.kept.get(&class).filter(|chunks| chunks.len() >= ENOUGH_CHUNKS)?;
-        Some(median(chunks.iter().map(|chunk| chunk.median_ns / chunk.floor_ns).collect()))
+        Some(median(chunks.iter().map(|chunk| chunk.figure_ns / chunk.floor_ns).collect()))
     }
 
-    fn add(&mut self, samples: &Samples, before_ns: f64, after_ns: f64, classify: Classify) -> Result<(), Failure> {
+    /// Median figure of the kept chunks; `None` if the class has too few.
+    #[must_use]
+    pub fn median_ns(&self, class: Class) -> Option<f64> {
+        let chunks = self.kept.get(&class).filter(|chunks| chunks.len() >= ENOUGH_CHUNKS)?;
+        Some(median(chunks.iter().map(|chunk| chunk.figure_ns).collect()))
+    }
+
+    /// How many times as fast as `other`, by the medians; `None` if the class has too few chunks of either.
+    ///
+    /// For what does not grow with the floor, such as the time of one message among many.
+    #[must_use]
+    pub fn times_as_fast_as(&self, other: &Self, class: Class) -> Option<f64> {
+        Some(other.median_ns(class)? / self.median_ns(class)?)
+    }
+
+    fn add(&mut self, chunk: &Chunk<'_>, classify: Classify) -> Result<(), Failure> {
+        let Chunk { figure_ns, samples, before_ns, after_ns } = *chunk;
         let floor_ns = f64::midpoint(before_ns, after_ns);
         if before_ns.max(after_ns) > FLOORS_AGREE * before_ns.min(after_ns) {
             self.floors_disagreed += 1;
@@ -127,12 +158,11 @@ impl Series {
             self.class_unclear += 1;
             return Ok(());
         };
-        let median_ns = f64::from(samples.median_ns());
-        if median_ns < IMPOSSIBLE_BELOW * floor_ns {
+        if self.unit == Unit::RoundTrip && figure_ns < IMPOSSIBLE_BELOW * floor_ns {
             self.class_unclear += 1;
             return Ok(());
         }
-        self.kept.entry(class).or_default().push(Kept { median_ns, floor_ns });
+        self.kept.entry(class).or_default().push(Kept { figure_ns, floor_ns });
         self.record(class, samples)
     }
 
@@ -148,6 +178,14 @@ impl Series {
     }
 }
 
+/// One chunk as measured, with the floors around it.
+struct Chunk<'a> {
+    figure_ns: f64,
+    samples: &'a Samples,
+    before_ns: f64,
+    after_ns: f64,
+}
+
 /// Measures all subjects by turns, the floor between any two of them. The last series is the floor's own.
 ///
 /// # Errors
@@ -159,34 +197,29 @@ pub fn collect(
     subjects: &mut [&mut dyn Subject],
 ) -> Result<Vec<Series>, Failure> {
     // Two buffers: a chunk waits in one until the floor after it has been measured into the other.
-    let (mut chunk, mut beside) = (Samples::new(), Samples::new());
-    let mut series: Vec<Series> = subjects.iter().map(|subject| Series::new(subject.name())).collect();
-    let mut floors = Series::new(floor.name());
+    let (mut samples, mut beside) = (Samples::new(), Samples::new());
+    let mut series: Vec<Series> = subjects.iter().map(|subject| Series::new(&**subject)).collect();
+    let mut floors = Series::new(floor);
     let end = Instant::now() + plan.budget;
-    let mut before_ns = measure_floor(plan, classify, floor, &mut floors, &mut beside)?;
-    while Instant::now() < end && series.iter().any(|one| one.kept_of(plan.wanted_class) < plan.wanted_chunks) {
+    let mut measure_floor = || {
+        beside.clear();
+        let ns = floor.run(plan.chunk, &mut beside)?;
+        let chunk = Chunk { figure_ns: ns, samples: &beside, before_ns: ns, after_ns: ns };
+        floors.add(&chunk, classify)?;
+        Ok::<f64, Failure>(ns)
+    };
+    let mut before_ns = measure_floor()?;
+    while Instant::now() < end && !plan.has_enough(&series) {
         for (subject, series) in subjects.iter_mut().zip(&mut series) {
-            subject.run(plan.chunk, &mut chunk)?;
-            let after_ns = measure_floor(plan, classify, floor, &mut floors, &mut beside)?;
-            series.add(&chunk, before_ns, after_ns, classify)?;
+            samples.clear();
+            let figure_ns = subject.run(plan.chunk, &mut samples)?;
+            let after_ns = measure_floor()?;
+            series.add(&Chunk { figure_ns, samples: &samples, before_ns, after_ns }, classify)?;
             before_ns = after_ns;
         }
     }
     series.push(floors);
     Ok(series)
-}
-
-fn measure_floor(
-    plan: &Plan,
-    classify: Classify,
-    floor: &mut dyn Subject,
-    floors: &mut Series,
-    samples: &mut Samples,
-) -> Result<f64, Failure> {
-    floor.run(plan.chunk, samples)?;
-    let median_ns = f64::from(samples.median_ns());
-    floors.add(samples, median_ns, median_ns, classify)?;
-    Ok(median_ns)
 }
 
 /// The median; 0 for nothing.
@@ -200,38 +233,68 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 mod tests {
     use super::*;
 
-    /// A subject whose round trips take no time, with the floors that a test says.
-    fn series_with(floors: &[(f64, f64)]) -> Series {
-        let mut series = Series::new("subject");
-        let mut samples = Samples::new();
-        samples
-            .time(Duration::ZERO, |_| {
-                std::thread::yield_now();
-                Ok(())
-            })
-            .expect("nothing can fail");
+    /// A subject whose figure is always 1 ns.
+    struct Constant(Unit);
+
+    impl Subject for Constant {
+        fn name(&self) -> &str {
+            "subject"
+        }
+
+        fn unit(&self) -> Unit {
+            self.0
+        }
+
+        fn run(&mut self, _time: Duration, _samples: &mut Samples) -> Result<f64, Failure> {
+            Ok(1.0)
+        }
+    }
+
+    /// Chunks of that subject with the floors that a test says.
+    fn series_with(unit: Unit, floors: &[(f64, f64)]) -> Series {
+        let mut series = Series::new(&Constant(unit));
+        let samples = Samples::new();
         for &(before_ns, after_ns) in floors {
-            series.add(&samples, before_ns, after_ns, |_| Some(Class::Near)).expect("a histogram takes any sample");
+            let chunk = Chunk { figure_ns: 1.0, samples: &samples, before_ns, after_ns };
+            series.add(&chunk, |_| Some(Class::Near)).expect("a histogram takes any sample");
         }
         series
     }
 
     #[test]
     fn a_chunk_between_disagreeing_floors_is_dropped() {
-        let series = series_with(&[(0.1, 0.1), (0.1, 0.2)]);
+        let series = series_with(Unit::RoundTrip, &[(0.1, 0.1), (0.1, 0.2)]);
         assert_eq!((series.kept_of(Class::Near), series.floors_disagreed), (1, 1));
     }
 
     #[test]
     fn a_chunk_faster_than_its_limit_is_dropped() {
-        let series = series_with(&[(1e12, 1e12)]);
+        let series = series_with(Unit::RoundTrip, &[(1e12, 1e12)]);
         assert_eq!((series.kept_of(Class::Near), series.class_unclear), (0, 1));
     }
 
     #[test]
+    fn a_message_may_be_faster_than_a_round_trip() {
+        let series = series_with(Unit::Message { bytes: 8 }, &[(1e3, 1e3)]);
+        assert_eq!((series.kept_of(Class::Near), series.class_unclear), (1, 0));
+    }
+
+    #[test]
+    fn two_subjects_are_compared_where_both_have_enough_chunks() {
+        let mut slow = series_with(Unit::RoundTrip, &[(1.0, 1.0); 21]);
+        let fast = series_with(Unit::RoundTrip, &[(1.0, 1.0); 21]);
+        for chunk in slow.kept.get_mut(&Class::Near).expect("kept above") {
+            chunk.figure_ns = 3.0;
+        }
+        assert_eq!(fast.times_as_fast_as(&slow, Class::Near), Some(3.0));
+        slow.kept.get_mut(&Class::Near).expect("kept above").pop();
+        assert_eq!(fast.times_as_fast_as(&slow, Class::Near), None);
+    }
+
+    #[test]
     fn twenty_chunks_say_nothing_and_twenty_one_do() {
-        assert!(series_with(&[(0.1, 0.1); 20]).ratio_to_floor(Class::Near).is_none());
-        assert!(series_with(&[(0.1, 0.1); 21]).ratio_to_floor(Class::Near).is_some());
+        assert!(series_with(Unit::RoundTrip, &[(0.1, 0.1); 20]).ratio_to_floor(Class::Near).is_none());
+        assert!(series_with(Unit::RoundTrip, &[(0.1, 0.1); 21]).ratio_to_floor(Class::Near).is_some());
     }
 
     #[test]

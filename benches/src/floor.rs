@@ -43,8 +43,7 @@ struct Shared {
 impl Shared {
     fn start(role: &'static str, peer_core: usize) -> Result<Self, Failure> {
         let floor = Floor::create()?;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), floor.fd().as_raw_fd());
-        let peer = Peer::start(role, &[&path])?;
+        let peer = Peer::start(role, &[&path_of(&floor)])?;
         peer.pin(peer_core)?;
         Ok(Self { floor, peer })
     }
@@ -71,37 +70,35 @@ impl FutexFloor {
 }
 
 impl Subject for LineFloor {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "floor: a line each way"
     }
 
     /// Makes a fixed number of round trips, whatever the time: the peer must know it before.
-    fn run(&mut self, _time: Duration, samples: &mut Samples) -> Result<(), Failure> {
-        samples.clear();
+    fn run(&mut self, _time: Duration, samples: &mut Samples) -> Result<f64, Failure> {
         self.0.peer.go()?;
         // The first batch waits for the peer to wake up.
         self.0.floor.spin_ping(LINE_BATCH)?;
         for _ in 1..LINE_BATCHES {
             samples.add(self.0.floor.spin_ping(LINE_BATCH)? / LINE_BATCH);
         }
-        Ok(())
+        Ok(samples.median_ns())
     }
 }
 
 impl Subject for FutexFloor {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "floor: a futex wake each way"
     }
 
     /// Makes a fixed number of round trips, whatever the time: the peer must know it before.
-    fn run(&mut self, _time: Duration, samples: &mut Samples) -> Result<(), Failure> {
-        samples.clear();
+    fn run(&mut self, _time: Duration, samples: &mut Samples) -> Result<f64, Failure> {
         self.0.peer.go()?;
         self.0.floor.futex_ping(1)?;
         for _ in 1..FUTEX_ROUNDS {
             samples.add(self.0.floor.futex_ping(1)?);
         }
-        Ok(())
+        Ok(samples.median_ns())
     }
 }
 
@@ -121,8 +118,22 @@ pub fn serve_futex(end: PeerEnd, path: &Path) -> Result<(), Failure> {
     serve(end, path, |floor| floor.futex_echo(FUTEX_ROUNDS))
 }
 
+/// Where another process of this user finds a floor while this one keeps it.
+#[must_use]
+pub fn path_of(floor: &Floor) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), floor.fd().as_raw_fd())
+}
+
+/// Opens the floor at this path.
+///
+/// # Errors
+/// It cannot be opened, or is none.
+pub fn open(path: &Path) -> Result<Floor, Failure> {
+    Ok(Floor::from_fd(File::options().read(true).write(true).open(path)?.into())?)
+}
+
 fn serve(mut end: PeerEnd, path: &Path, echo: impl Fn(&Floor) -> std::io::Result<()>) -> Result<(), Failure> {
-    let floor = Floor::from_fd(File::options().read(true).write(true).open(path)?.into())?;
+    let floor = open(path)?;
     end.ready()?;
     while end.wait_for_go() {
         echo(&floor)?;

@@ -53,11 +53,11 @@ impl Iceoryx2 {
 }
 
 impl Subject for Iceoryx2 {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "iceoryx2 request-response"
     }
 
-    fn run(&mut self, time: Duration, samples: &mut Samples) -> Result<(), Failure> {
+    fn run(&mut self, time: Duration, samples: &mut Samples) -> Result<f64, Failure> {
         self.peer.go()?;
         let timed = samples.time_calls(time, |body| Self::call(&self.client, body));
         Self::call(&self.client, REST)?;

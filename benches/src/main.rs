@@ -17,9 +17,14 @@ use crate::run_directory::RunDirectory;
 use crate::subject::Failure;
 use crate::unloaded::count_alloc::CountingAllocator;
 
+mod bare;
 mod chunks;
+mod duplex;
+mod far;
 mod floor;
+mod funnel;
 mod iceoryx2_rr;
+mod message;
 mod ours;
 mod payload;
 mod peer;
@@ -28,7 +33,9 @@ mod plot;
 mod report;
 mod rows;
 mod run_directory;
+mod stream;
 mod subject;
+mod transport;
 mod uds;
 mod unloaded;
 
@@ -89,7 +96,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     let chosen = if arguments.check.is_empty() { RowId::ALL.to_vec() } else { arguments.check.clone() };
     let effort = if arguments.quick { Effort::QUICK } else { Effort::FULL };
-    give_up_after(effort.budget * 2 + GRACE);
+    // A row with very many subjects takes two budgets.
+    give_up_after(effort.budget * 2 * chosen.len() as u32 + GRACE);
     let directory = RunDirectory::create()?;
     let header = Header::gather();
     Report::print_header(&header);
@@ -121,6 +129,11 @@ fn be_peer(role: &str, arguments: &[String]) -> Result<(), Failure> {
         (uds::ROLE, [path]) => uds::serve(end, path.into()),
         (iceoryx2_rr::ROLE, [service]) => iceoryx2_rr::serve(end, service),
         (ours::ROLE, [directory, spin_ns]) => ours::serve(end, directory.as_ref(), spin_ns.parse()?),
+        (duplex::ROLE, [kind, there, back]) => duplex::serve(end, kind, there, back),
+        (stream::ROLE, [kind, bytes, batch, gate, ring]) => {
+            stream::serve(end, kind, bytes.parse()?, batch.parse()?, gate.as_ref(), ring.as_ref())
+        }
+        (funnel::ROLE, [kind, number, place]) => funnel::serve(end, kind, number.parse()?, place),
         _ => Err(format!("there is no role `{role}` with {} arguments", arguments.len()).into()),
     }
 }

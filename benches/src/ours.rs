@@ -82,14 +82,14 @@ impl Ours {
 }
 
 impl Subject for Ours {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         match self.waiting {
             Waiting::Awake => "switchboard, awake",
             Waiting::Asleep => "switchboard, asleep",
         }
     }
 
-    fn run(&mut self, time: Duration, samples: &mut Samples) -> Result<(), Failure> {
+    fn run(&mut self, time: Duration, samples: &mut Samples) -> Result<f64, Failure> {
         let timed = samples.time_calls(time, |body| Ok(self.client.answer(body)?));
         // The worker polls for one spin after the last call; only then is its processor free for the next subject.
         std::thread::sleep(self.waiting.spin() * 2);

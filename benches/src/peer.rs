@@ -66,6 +66,17 @@ impl Peer {
         commands.write_all(&[GO]).map_err(|error| format!("peer `{}` is gone: {error}", self.role).into())
     }
 
+    /// Sends the peer into its loop with a number that says how much to do. Returns without waiting for it.
+    ///
+    /// # Errors
+    /// The peer is gone.
+    pub fn go_with(&mut self, number: u64) -> Result<(), Failure> {
+        let commands = self.commands.as_mut().ok_or("the peer was told to end")?;
+        let mut command = [GO; 9];
+        command[1..].copy_from_slice(&number.to_le_bytes());
+        commands.write_all(&command).map_err(|error| format!("peer `{}` is gone: {error}", self.role).into())
+    }
+
     fn wait_for_ready(&mut self) -> Result<(), Failure> {
         let mut byte = [0];
         match self.answers.read_exact(&mut byte) {
@@ -124,5 +135,12 @@ impl PeerEnd {
     pub fn wait_for_go(&mut self) -> bool {
         let mut byte = [0];
         io::stdin().read_exact(&mut byte).is_ok() && byte == [GO]
+    }
+
+    /// As [`wait_for_go`](Self::wait_for_go), for [`Peer::go_with`]: gives its number.
+    #[must_use]
+    pub fn wait_for_number(&mut self) -> Option<u64> {
+        let mut number = [0; 8];
+        (self.wait_for_go() && io::stdin().read_exact(&mut number).is_ok()).then(|| u64::from_le_bytes(number))
     }
 }

@@ -1,4 +1,5 @@
-//! The rows as a picture: for each subject the span from p50 to p99.9 on a logarithmic axis.
+//! The rows as a picture, on a logarithmic axis of time: for each subject the span from p50 to p99.9 of its round trips,
+//! or that of nine chunks in ten of its time for a message.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,11 +10,11 @@ use crate::rows::Row;
 use crate::subject::Failure;
 
 const WIDTH: f64 = 960.0;
-const LABELS: f64 = 300.0;
+const LABELS: f64 = 380.0;
 const LINE_HEIGHT: f64 = 24.0;
-/// The axis goes from 10 ns to 10 ms: six powers of ten.
-const AXIS_FROM: f64 = 10.0;
-const DECADES: f64 = 6.0;
+/// The axis goes from 1 ns to 10 ms: seven powers of ten.
+const AXIS_FROM: f64 = 1.0;
+const DECADES: f64 = 7.0;
 
 /// Writes all rows that measured time into one SVG file.
 ///
@@ -32,7 +33,12 @@ fn svg(report: &Report) -> String {
     }
     let header = &report.header;
     text(&mut body, 8.0, y, &format!("{}, kernel {}, commit {}", header.machine, header.kernel, header.commit));
-    text(&mut body, 8.0, y + LINE_HEIGHT, "dot: p50; line: to p99.9; axis: 10 ns to 10 ms");
+    text(
+        &mut body,
+        8.0,
+        y + LINE_HEIGHT,
+        "round trips: dot p50, line to p99.9; one way: dot p50, line p10 to p90 of chunks; axis: 1 ns to 10 ms",
+    );
     let height = y + 2.0 * LINE_HEIGHT;
     let mut axis = String::new();
     for decade in 0..=DECADES as u32 {
@@ -57,17 +63,20 @@ fn draw_row(body: &mut String, row: &Row, mut y: f64) -> f64 {
 }
 
 fn draw_figures(body: &mut String, figures: &Figures, y: f64) {
-    let Some(percentiles) = figures.percentiles else { return };
+    let (from, dot, to, shown) = match (figures.percentiles, figures.rate) {
+        (Some(p), _) => (p.p50 as f64, p.p50 as f64, p.p99_9 as f64, format!("{} ns", p.p50)),
+        (None, Some(rate)) => (1e3 / rate.p90, 1e3 / rate.p50, 1e3 / rate.p10, format!("{:.2} M/s", rate.p50)),
+        (None, None) => return,
+    };
     let class = figures.class.map_or(String::new(), |class| format!(" ({class:?})").to_lowercase());
     text(body, 20.0, y, &format!("{}{class}", figures.name));
-    let (from, to) = (place(percentiles.p50 as f64), place(percentiles.p99_9 as f64));
-    let middle = y - 4.0;
+    let ([from, dot, to], middle) = ([from, dot, to].map(place), y - 4.0);
     let _ = writeln!(
         body,
         r##"<line x1="{from:.1}" y1="{middle:.1}" x2="{to:.1}" y2="{middle:.1}" stroke="#36c" stroke-width="3"/>"##
     );
-    let _ = writeln!(body, r##"<circle cx="{from:.1}" cy="{middle:.1}" r="5" fill="#36c"/>"##);
-    text(body, to + 10.0, y, &format!("{} ns", percentiles.p50));
+    let _ = writeln!(body, r##"<circle cx="{dot:.1}" cy="{middle:.1}" r="5" fill="#36c"/>"##);
+    text(body, to + 10.0, y, &shown);
 }
 
 fn text(body: &mut String, x: f64, y: f64, words: &str) {

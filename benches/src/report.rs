@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::chunks::{Class, ENOUGH_CHUNKS, Kept, Series, median};
 use crate::rows::{Row, Verdict};
-use crate::subject::{Failure, Samples};
+use crate::subject::{Failure, Samples, Unit};
 
 /// Where and how a run was made: without it, no figure means anything.
 #[derive(Debug, Serialize)]
@@ -49,7 +49,9 @@ impl Header {
 #[derive(Debug, Serialize)]
 pub struct Figures {
     /// The subject.
-    pub name: &'static str,
+    pub name: String,
+    /// What its figures are times of.
+    pub unit: Unit,
     /// The class of the kept chunks.
     pub class: Option<Class>,
     /// Kept chunks of this class.
@@ -62,7 +64,9 @@ pub struct Figures {
     pub count: u64,
     /// Percentiles of the single round trips, in nanoseconds.
     pub percentiles: Option<Percentiles>,
-    /// Median over the kept chunks of (median of the chunk / floor beside it); none with too few chunks.
+    /// How many messages and bytes pass, for what is one way.
+    pub rate: Option<Rate>,
+    /// Median over the kept chunks of (figure of the chunk / floor beside it); none with too few chunks.
     pub times_floor: Option<f64>,
     /// Median of the floors beside the kept chunks, in nanoseconds.
     pub floor_ns: Option<f64>,
@@ -83,6 +87,29 @@ pub struct Percentiles {
     pub p99_9: u64,
     /// The slowest.
     pub max: u64,
+}
+
+/// How many messages pass, over the kept chunks.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Rate {
+    /// Nine chunks in ten are faster, in millions of messages a second.
+    pub p10: f64,
+    /// Half of the chunks are faster.
+    pub p50: f64,
+    /// One chunk in ten is faster.
+    pub p90: f64,
+    /// Gigabytes of payload a second at the median.
+    pub gigabytes: f64,
+}
+
+impl Rate {
+    fn of(chunks: &[Kept], bytes: usize) -> Option<Self> {
+        let mut millions: Vec<f64> = chunks.iter().map(|chunk| 1e3 / chunk.figure_ns).collect();
+        millions.sort_by(f64::total_cmp);
+        let at = |tenths: usize| millions.get((millions.len() * tenths / 10).min(millions.len().saturating_sub(1)));
+        let p50 = *at(5)?;
+        Some(Self { p10: *at(1)?, p50, p90: *at(9)?, gigabytes: p50 * bytes as f64 / 1e3 })
+    }
 }
 
 /// The whole run.
@@ -111,13 +138,18 @@ fn of_class(series: &Series, class: Option<Class>) -> Figures {
     let chunks = class.and_then(|class| series.kept.get(&class)).cloned().unwrap_or_default();
     let spread = class.and_then(|class| series.spread.get(&class));
     Figures {
-        name: series.name,
+        name: series.name.clone(),
+        unit: series.unit,
         class,
         kept: chunks.len(),
         dropped_floors_disagreed: series.floors_disagreed,
         dropped_class_unclear: series.class_unclear,
         count: spread.map_or(0, hdrhistogram::Histogram::len),
-        percentiles: spread.map(|spread| Percentiles {
+        rate: match series.unit {
+            Unit::RoundTrip => None,
+            Unit::Message { bytes } => Rate::of(&chunks, bytes),
+        },
+        percentiles: spread.filter(|spread| !spread.is_empty()).map(|spread| Percentiles {
             p50: spread.value_at_quantile(0.5),
             p90: spread.value_at_quantile(0.9),
             p99: spread.value_at_quantile(0.99),
@@ -154,12 +186,28 @@ impl Report {
 pub fn table(row: &Row) -> String {
     // Writing to a String cannot fail, so the results of `write!` here and in `line` say nothing.
     let mut text = format!("\n{}  {} ({})\n", row.id, row.what, row.placement);
-    if !row.figures.is_empty() {
+    let (one_way, round_trips): (Vec<_>, Vec<_>) =
+        row.figures.iter().partition(|figures| matches!(figures.unit, Unit::Message { .. }));
+    if !one_way.is_empty() {
+        let head = ["class", "M/s p10", "p50", "p90", "GB/s", "x floor", "kept", "dropped"];
+        let _ = writeln!(text, "  {:<44}{}", "", columns(head));
+    }
+    for figures in one_way {
+        let rate = figures.rate.map_or(["-".to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned()], |rate| {
+            [rate.p10, rate.p50, rate.p90, rate.gigabytes].map(|value| format!("{value:.2}"))
+        });
+        line(&mut text, figures, 44, &columns(rate));
+    }
+    if !round_trips.is_empty() {
         let head = ["class", "p50", "p90", "p99", "p99.9", "max", "x floor", "kept", "dropped"];
         let _ = writeln!(text, "  {:<30}{}", "", columns(head));
     }
-    for figures in &row.figures {
-        line(&mut text, figures);
+    for figures in round_trips {
+        let cells = match figures.percentiles {
+            Some(p) => columns([p.p50, p.p90, p.p99, p.p99_9, p.max]),
+            None => columns(["-"; 5]),
+        };
+        line(&mut text, figures, 30, &cells);
     }
     for bar in &row.bars {
         let class = bar.class.map_or(String::new(), |class| format!(" ({class:?})"));
@@ -186,17 +234,12 @@ fn columns<const N: usize>(cells: [impl std::fmt::Display; N]) -> String {
     cells.iter().map(|cell| format!("{cell:>9}")).collect()
 }
 
-fn line(text: &mut String, figures: &Figures) {
+fn line(text: &mut String, figures: &Figures, width: usize, cells: &str) {
     let class = figures.class.map_or("-".to_owned(), |class| format!("{class:?}").to_lowercase());
-    let _ = write!(text, "  {:<30}{class:>9}", figures.name);
-    match figures.percentiles {
-        Some(p) => text.push_str(&columns([p.p50, p.p90, p.p99, p.p99_9, p.max])),
-        None => text.push_str(&columns(["-"; 5])),
-    }
     let times = figures.times_floor.map_or("-".to_owned(), |times| format!("{times:.2}"));
     let dropped = figures.dropped_floors_disagreed + figures.dropped_class_unclear;
     let few = if figures.kept < ENOUGH_CHUNKS { "  too few" } else { "" };
-    let _ = writeln!(text, "{times:>9}{:>9}{dropped:>9}{few}", figures.kept);
+    let _ = writeln!(text, "  {:<width$}{class:>9}{cells}{times:>9}{:>9}{dropped:>9}{few}", figures.name, figures.kept);
 }
 
 pub(crate) fn naming(file: &Path, error: &std::io::Error) -> Failure {

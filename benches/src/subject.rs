@@ -1,6 +1,8 @@
-//! What is measured: something that makes one round trip after the other.
+//! What is measured: something that makes one round trip after the other, or sends one message after the other.
 
 use std::time::{Duration, Instant};
+
+use serde::Serialize;
 
 use crate::payload::{self, Payload};
 
@@ -15,15 +17,34 @@ const MOST_SAMPLES: usize = 1 << 20;
 /// One system under measurement, already connected to its peer process.
 pub trait Subject {
     /// The name in tables and in JSON.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
-    /// Makes round trips for about `time` and leaves one sample for each in `samples`.
+    /// What its figure is a time of.
+    fn unit(&self) -> Unit {
+        Unit::RoundTrip
+    }
+
+    /// Works for about `time` and gives the figure of this chunk in nanoseconds: the median round trip, or the mean time
+    /// for a message. Single round trips are left in `samples`, which is empty before.
     ///
     /// When it returns, the peer leaves the other processor alone, so that the next subject has it for itself.
     ///
     /// # Errors
-    /// A round trip failed, or a reply was not the answer to its request.
-    fn run(&mut self, time: Duration, samples: &mut Samples) -> Result<(), Failure>;
+    /// A round trip failed, a reply was not the answer to its request, or a message was not what had been sent.
+    fn run(&mut self, time: Duration, samples: &mut Samples) -> Result<f64, Failure>;
+}
+
+/// What a subject's figure is a time of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A message there and its answer back: nothing is faster than the floor beside it.
+    RoundTrip,
+    /// One message of many on their way: their times overlap.
+    Message {
+        /// Its payload.
+        bytes: usize,
+    },
 }
 
 /// Durations of single round trips, the cost of reading the clock taken off.
@@ -54,10 +75,10 @@ impl Samples {
 
     /// The median of the last chunk in nanoseconds, or 0 if it is empty. Reorders nothing.
     #[must_use]
-    pub fn median_ns(&self) -> u32 {
+    pub fn median_ns(&self) -> f64 {
         let mut copy = self.nanoseconds.clone();
         let middle = copy.len() / 2;
-        if copy.is_empty() { 0 } else { *copy.select_nth_unstable(middle).1 }
+        if copy.is_empty() { 0.0 } else { f64::from(*copy.select_nth_unstable(middle).1) }
     }
 
     /// Forgets the last chunk.
@@ -70,7 +91,7 @@ impl Samples {
         self.nanoseconds.push(u32::try_from(took.as_nanos()).unwrap_or(u32::MAX));
     }
 
-    /// Forgets the last chunk and times `round_trip` again and again for about `time`.
+    /// Forgets the last chunk, times `round_trip` again and again for about `time`, and gives the median.
     ///
     /// The end of one round trip is the beginning of the next: one look at the clock for each.
     ///
@@ -80,7 +101,7 @@ impl Samples {
         &mut self,
         time: Duration,
         mut round_trip: impl FnMut(u64) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<f64, Failure> {
         self.clear();
         for number in 0..WARM_CALLS {
             round_trip(number)?;
@@ -97,10 +118,10 @@ impl Samples {
             }
             before = now;
         }
-        Ok(())
+        Ok(self.median_ns())
     }
 
-    /// Times calls that carry the common payload, and checks each reply.
+    /// Times calls that carry the common payload, checks each reply, and gives the median.
     ///
     /// # Errors
     /// The first error of `call`, or the first reply that is not the answer to its request.
@@ -108,7 +129,7 @@ impl Samples {
         &mut self,
         time: Duration,
         mut call: impl FnMut(Payload) -> Result<Payload, Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<f64, Failure> {
         self.time(time, |number| {
             let reply = call(payload::request(number))?;
             if payload::is_answer_to(number, &reply) {

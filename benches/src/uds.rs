@@ -42,11 +42,11 @@ impl UnixSocket {
 }
 
 impl Subject for UnixSocket {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "Unix socket"
     }
 
-    fn run(&mut self, time: Duration, samples: &mut Samples) -> Result<(), Failure> {
+    fn run(&mut self, time: Duration, samples: &mut Samples) -> Result<f64, Failure> {
         samples.time_calls(time, |body| {
             send(&mut self.stream, &body)?;
             Ok(receive(&mut self.stream)?)

@@ -59,7 +59,7 @@ impl Channel {
         address: Address,
         descriptor: &'static ServiceDescriptor,
     ) -> Result<Self, Status> {
-        let stats = Arc::new(ServiceStats::new(descriptor));
+        let stats = Arc::new(ServiceStats::with_writers(descriptor, SEATS));
         let seats = (0..SEATS).map(|_| CachePadded::new(TryLock::new(None))).collect();
         let channel = Self { registry, address, descriptor, bound: Mutex::new(None), seats, stats };
         channel.bind(None)?;
@@ -83,24 +83,31 @@ impl Channel {
         reply: &mut dyn Decode,
     ) -> Result<(), Status> {
         let mut times = CallTimes::default();
-        let result = self.call_bound(method, timeout, request, reply, &mut times);
+        let mut seat = self.seat();
+        let held = seat.as_mut().map(|(_, held)| &mut **held);
+        let result = self.call_bound(held, method, timeout, request, reply, &mut times);
         let code = result.as_ref().map_or_else(Status::code, |()| Code::Ok);
-        self.stats.record(method, code, times.elapsed_ns());
+        match seat {
+            // Whoever has the seat is the only one to count as it.
+            Some((seat, _held)) => self.stats.record_as(seat, method, code, times.elapsed_ns()),
+            None => self.stats.record(method, code, times.elapsed_ns()),
+        }
         result
     }
 
+    #[inline]
     fn call_bound(
         &self,
+        seat: Option<&mut Option<Arc<Bound>>>,
         method: MethodIndex,
         timeout: Option<Duration>,
         request: &dyn Encode,
         reply: &mut dyn Decode,
         times: &mut CallTimes,
     ) -> Result<(), Status> {
-        let mut seat = self.seat();
         let mut timeout = timeout;
         let counted;
-        let bound = match seat.as_deref_mut() {
+        let bound = match seat {
             Some(Some(bound)) if bound.transport.is_alive() => &*bound,
             Some(empty) => &*empty.insert(self.bind_within(&mut timeout)?),
             // More threads than seats.
@@ -115,11 +122,14 @@ impl Channel {
         bound.transport.call(index, timeout, request, reply, times)
     }
 
-    /// A seat that no other call holds.
+    /// A seat that no other call holds, and its number.
     #[inline]
-    fn seat(&self) -> Option<Locked<'_, Option<Arc<Bound>>>> {
+    fn seat(&self) -> Option<(usize, Locked<'_, Option<Arc<Bound>>>)> {
         let first = first_choice();
-        (0..SEATS).find_map(|next| self.seats[(first + next) % SEATS].try_lock())
+        (0..SEATS).find_map(|next| {
+            let seat = (first + next) % SEATS;
+            Some((seat, self.seats[seat].try_lock()?))
+        })
     }
 
     /// Binds as the first part of a call; what it takes is taken from the call's time.

@@ -51,6 +51,14 @@ impl Histogram {
         self.counts[bucket_of(ns)].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts one duration in nanoseconds, where nobody else counts at the same time: a load and a store instead of an
+    /// add that the processor locks. Wait-free. Of two threads that do this at once one may not be counted.
+    #[inline]
+    pub fn record_alone(&self, ns: u64) {
+        let count = &self.counts[bucket_of(ns)];
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
     /// Copies the counts. Values recorded meanwhile are in the copy or not.
     pub fn snapshot(&self) -> HistogramSnapshot {
         HistogramSnapshot { counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect() }

@@ -1,5 +1,6 @@
 //! Per-method statistics: how many calls, how slow, which errors.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::descriptor::ServiceDescriptor;
@@ -14,13 +15,19 @@ use crate::status::Code;
 #[derive(Debug)]
 pub struct MethodStats {
     latency: Histogram,
+    /// Latencies that one writer each counts without a lock; made at a writer's first call.
+    alone: Box<[OnceLock<Histogram>]>,
     /// By the code's number; the place of `Ok` stays 0.
     errors: [AtomicU64; Code::COUNT],
 }
 
 impl MethodStats {
-    fn new() -> Self {
-        Self { latency: Histogram::new(), errors: [const { AtomicU64::new(0) }; Code::COUNT] }
+    fn new(writers: usize) -> Self {
+        Self {
+            latency: Histogram::new(),
+            alone: (0..writers).map(|_| OnceLock::new()).collect(),
+            errors: [const { AtomicU64::new(0) }; Code::COUNT],
+        }
     }
 
     /// Counts a call that ended with `code` after `ns` nanoseconds. Wait-free: one relaxed add.
@@ -31,6 +38,23 @@ impl MethodStats {
         } else {
             self.errors[usize::from(code.as_u8())].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// [`record`](Self::record), for a thread that is the only one to be this writer at the moment.
+    #[inline]
+    fn record_as(&self, writer: usize, code: Code, ns: u64) {
+        match self.alone.get(writer) {
+            Some(alone) if code == Code::Ok => alone.get_or_init(Histogram::new).record_alone(ns),
+            _ => self.record(code, ns),
+        }
+    }
+
+    fn latency(&self) -> HistogramSnapshot {
+        let mut latency = self.latency.snapshot();
+        for alone in self.alone.iter().filter_map(OnceLock::get) {
+            latency.merge(&alone.snapshot());
+        }
+        latency
     }
 }
 
@@ -43,7 +67,12 @@ pub struct ServiceStats {
 impl ServiceStats {
     /// Makes empty statistics for each method of a service.
     pub fn new(descriptor: &ServiceDescriptor) -> Self {
-        let methods = descriptor.methods.iter().map(|method| (method.name.clone(), MethodStats::new()));
+        Self::with_writers(descriptor, 0)
+    }
+
+    /// Makes empty statistics with room for this many writers, see [`record_as`](Self::record_as).
+    pub fn with_writers(descriptor: &ServiceDescriptor, writers: usize) -> Self {
+        let methods = descriptor.methods.iter().map(|method| (method.name.clone(), MethodStats::new(writers)));
         Self { methods: methods.collect() }
     }
 
@@ -56,12 +85,24 @@ impl ServiceStats {
         }
     }
 
+    /// Counts a call like [`record`](Self::record), as one of the writers there is room for; some 5 ns cheaper, because
+    /// the processor locks nothing. At each moment at most one thread may be a writer, or calls are lost; whoever is it
+    /// next must see what the last one did, as behind a lock. A writer that there is no room for counts like `record`.
+    ///
+    /// A writer's first call of a method allocates 4.6 KiB.
+    #[inline]
+    pub fn record_as(&self, writer: usize, method: MethodIndex, code: Code, ns: u64) {
+        if let Some((_, stats)) = self.methods.get(usize::from(method.0)) {
+            stats.record_as(writer, code, ns);
+        }
+    }
+
     /// Copies all counts, methods in the order of their indices. Calls that end meanwhile are in
     /// the copy or not.
     pub fn snapshot(&self) -> Vec<MethodSnapshot> {
         let one = |(name, stats): &(String, MethodStats)| MethodSnapshot {
             name: name.clone(),
-            latency: stats.latency.snapshot(),
+            latency: stats.latency(),
             errors: std::array::from_fn(|code| stats.errors[code].load(Ordering::Relaxed)),
         };
         self.methods.iter().map(one).collect()
@@ -120,6 +161,32 @@ mod tests {
         assert_eq!((second.name.as_str(), second.calls(), second.failed()), ("second", 5, 3));
         assert_eq!((second.errors(Code::Internal), second.errors(Code::Unavailable)), (1, 2));
         assert_eq!((second.latency.count(), second.errors(Code::Ok)), (2, 0));
+    }
+
+    #[test]
+    fn what_writers_count_alone_is_in_the_sum() {
+        let descriptor =
+            ServiceDescriptor { trait_name: "One".into(), methods: [MethodDescriptor::of::<(), ()>("only")].into() };
+        let stats = ServiceStats::with_writers(&descriptor, 2);
+        std::thread::scope(|scope| {
+            for writer in 0..3 {
+                let stats = &stats;
+                scope.spawn(move || {
+                    for _ in 0..1000 {
+                        stats.record_as(writer, MethodIndex(0), Code::Ok, 100);
+                        stats.record_as(writer, MethodIndex(0), Code::Internal, 100);
+                    }
+                });
+            }
+            for _ in 0..1000 {
+                stats.record(MethodIndex(0), Code::Ok, 7);
+            }
+        });
+
+        let [only] = stats.snapshot().try_into().unwrap();
+
+        assert_eq!((only.latency.count(), only.errors(Code::Internal)), (4000, 3000));
+        assert_eq!((only.latency.percentile(25.0), only.latency.percentile(26.0)), (7, 103));
     }
 
     #[test]

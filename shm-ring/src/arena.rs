@@ -70,7 +70,7 @@ impl ArenaLayout {
         self.classes.map(|class| u64::from(class.count) << 32 | u64::from(class.block))
     }
 
-    fn blocks(&self) -> u32 {
+    pub(crate) fn blocks(&self) -> u32 {
         self.classes.iter().map(|class| class.count).sum()
     }
 
@@ -220,6 +220,11 @@ impl ArenaOwner {
         None
     }
 
+    /// A block again that was suspended, with what was written to it and may be.
+    pub(crate) fn resume(&self, at: BlockRef, written: usize, limit: usize) -> Block<'_> {
+        Block { owner: self, at, written, limit }
+    }
+
     /// Bytes of the largest block that could be had at this moment; zero if all are lent. Sweeps every class.
     pub(crate) fn largest_free(&self) -> usize {
         let mut first = 0;
@@ -359,6 +364,13 @@ impl Block<'_> {
     /// Whether nothing was appended yet.
     pub fn is_empty(&self) -> bool {
         self.written == 0
+    }
+
+    /// Leaves the block to be taken up again by its name: [`ArenaOwner::resume`].
+    pub(crate) fn suspend(self) -> BlockRef {
+        let at = self.at;
+        std::mem::forget(self);
+        at
     }
 
     /// The block's name, for the frame. The block stays ours: it goes back when this is dropped. For requests, whose
@@ -531,7 +543,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..20_000 {
+                    for _ in 0..if cfg!(miri) { 20 } else { 20_000 } {
                         if let Some(block) = owner.allocate(1) {
                             let holder = &holders[block.at().index as usize];
                             assert_eq!(holder.swap(1, Ordering::Relaxed), 0);

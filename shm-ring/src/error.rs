@@ -91,6 +91,12 @@ pub enum Error {
         /// The runtime directory.
         dir: String,
     },
+    /// No process has that number. It has ended, or the number is of another namespace.
+    #[error("there is no process {pid}")]
+    NoProcess {
+        /// The number.
+        pid: u32,
+    },
     /// A live process serves at that name already.
     #[error("`{name}` is already served by process {pid}")]
     AlreadyServed {

@@ -7,11 +7,12 @@ pub use real::EventFd;
 
 #[cfg(not(loom))]
 mod real {
+    use std::io::IoSliceMut;
     use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
     use std::sync::Arc;
 
     use rustix::event::{EventfdFlags, eventfd};
-    use rustix::io::Errno;
+    use rustix::io::{Errno, ReadWriteFlags};
 
     use crate::error::Error;
 
@@ -51,8 +52,16 @@ mod real {
         /// Makes it unreadable until the next signal, and says whether it was readable. One system call, never blocks.
         /// To be followed by a look.
         pub fn drain(&self) -> bool {
-            // EAGAIN: nobody signalled since.
-            rustix::io::read(&*self.0, &mut [0_u8; 8]).is_ok()
+            let mut count = [0_u8; 8];
+            // Whether it blocks belongs to the open file, which the peer has too: it is said for each read anew. For the
+            // offset that stands for none.
+            let buffer = &mut [IoSliceMut::new(&mut count)];
+            match rustix::io::preadv2(&*self.0, buffer, u64::MAX, ReadWriteFlags::NOWAIT) {
+                // A kernel before 5.8, or one that is not let do it.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => rustix::io::read(&*self.0, &mut count).is_ok(),
+                // EAGAIN: nobody signalled since.
+                read => read.is_ok(),
+            }
         }
 
         /// The descriptor, for whoever watches it.
@@ -123,5 +132,30 @@ mod modelled {
                 readable = self.0.1.wait(readable).expect("models do not panic under the lock");
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+    use super::EventFd;
+
+    #[test]
+    fn a_peer_that_makes_the_descriptor_blocking_holds_up_no_look() {
+        let ours = EventFd::new().unwrap();
+        let theirs = ours.as_fd().try_clone_to_owned().unwrap();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let flags = fcntl_getfl(&theirs).unwrap();
+        fcntl_setfl(&theirs, flags - OFlags::NONBLOCK).unwrap();
+        std::thread::spawn(move || {
+            let before = ours.drain();
+            ours.signal();
+            done.send([before, ours.drain(), ours.drain()])
+        });
+        let seen = is_done.recv_timeout(std::time::Duration::from_secs(60)).expect("it hangs");
+        assert_eq!(seen, [false, true, false]);
     }
 }

@@ -12,10 +12,12 @@ pub enum Woken {
     TimedOut,
 }
 
-#[cfg(not(loom))]
+#[cfg(miri)]
+pub(crate) use followed::{wait, wake};
+#[cfg(not(any(loom, miri)))]
 pub(crate) use real::{wait, wake};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, miri)))]
 mod real {
     use core::num::NonZeroU32;
     use core::sync::atomic::AtomicU32;
@@ -41,6 +43,25 @@ mod real {
     pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
         // The only failures are a bad address or operation, which a live word excludes; a wake is a hint anyway.
         futex::wake(word, futex::Flags::empty(), count).map_or(0, |woken| woken as u32)
+    }
+}
+
+/// For Miri, which does not let the kernel compare the half of a word that others change as a whole: every wait ends
+/// for nothing, as any wait may.
+#[cfg(miri)]
+mod followed {
+    use core::sync::atomic::AtomicU32;
+
+    use super::Woken;
+
+    pub(crate) fn wait(_word: &AtomicU32, _expected: u32, until_ns: Option<u64>) -> Woken {
+        std::thread::yield_now();
+        let is_over = until_ns.is_some_and(|until| crate::clock::kernel_ns() >= until);
+        if is_over { Woken::TimedOut } else { Woken::Look }
+    }
+
+    pub(crate) fn wake(_word: &AtomicU32, count: u32) -> u32 {
+        count
     }
 }
 

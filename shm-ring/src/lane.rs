@@ -26,12 +26,15 @@ use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
 use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots};
 use crate::sync::Ordering;
 
-const WATCH_AT: usize = HEADER_BYTES;
-const CLOSED_AT: usize = WATCH_AT + LINE_PAIR;
-const CELLS_AT: usize = CLOSED_AT + LINE_PAIR;
+pub(crate) const WATCH_AT: usize = HEADER_BYTES;
+pub(crate) const CLOSED_AT: usize = WATCH_AT + LINE_PAIR;
+pub(crate) const CELLS_AT: usize = CLOSED_AT + LINE_PAIR;
 
 /// Most calls in flight, and most cells, of one lane.
 pub const MAX_CALLS: u32 = 16_384;
+
+// The table above: words that one side polls and the other writes lie on pairs of lines of their own.
+const _: () = assert!(WATCH_AT == 128 && CLOSED_AT == 256 && CELLS_AT == 384);
 
 /// Shape of a lane's segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,12 @@ impl LaneLayout {
         Ok(Self { calls, requests, replies })
     }
 
-    fn slots_at(&self) -> usize {
+    #[cfg(not(loom))]
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls
+    }
+
+    pub(crate) fn slots_at(&self) -> usize {
         CELLS_AT + self.calls as usize * CELL_BYTES
     }
 

@@ -1,5 +1,8 @@
 //! Lock-free rings, call slots and doorbells over memory that several processes map.
 //!
+//! Begin with [`spsc`] for one sender and one receiver, with [`mpsc`] for many senders; its `Queue` is found by name and
+//! gives each sending process a lane of its own. Each end may wait as a thread, in an event loop or in a task.
+//!
 //! What this crate gives, from the bottom up:
 //! - [`Segment`]: a region of memory with a checked header, on the heap, in a sealed memfd or in a file of the caller's,
 //!   or at a [`Place`] where it outlives processes;
@@ -11,19 +14,26 @@
 //! - [`ready`]: the doorbell of a consumer with many lanes; [`wait`]: how long to poll before sleeping;
 //! - [`lane`]: all of these laid out in one segment for one client and one server;
 //! - `typed`: messages of Rust types over any of the rings;
+//! - `inspect`: any of them seen from outside, by a process that takes no part;
 //! - [`rendezvous`]: how two processes meet and learn of each other's end.
 //!
 //! It knows bytes, not services.
 //!
 //! # The one soundness assumption
 //! Rust has no rules for memory that another *process* writes. This crate reads and writes shared words by atomics
-//! only, reads each of a peer's words once, and checks it. Payloads up to a cell are copied out before they are looked
-//! at. Larger ones are read in place, and that rests on an assumption, that of the trust mode `Checked`: **a peer of
-//! the same user keeps the protocol**, so it does not write a payload after handing it over. Such a peer could attach
-//! a debugger to us as well. Peers of other users are refused until the mode that does not need the assumption is
-//! there.
-#![deny(unsafe_code)] // `raw`, `clock`, `rendezvous::identity` and one function of `arena` allow it, with reasons.
+//! only, reads each of a peer's words once, and checks it. Frames of rings and blocks of arenas are read in place, and
+//! that rests on an assumption, that of the trust mode `Checked`: **a peer of the same user keeps the protocol**, so it
+//! does not write a payload after handing it over. Such a peer could attach a debugger to us as well. (Requests in
+//! [`cells`], replies in [`slot`]s and short typed messages are copied out before they are looked at.) Queues
+//! refuse peers of other users until the mode that does not need the assumption is there. `SAFETY.md` beside this crate
+//! says more; `docs/layout.md` draws every shared byte, `docs/orderings.md` explains every pair of orderings.
+#![deny(unsafe_code)] // The files that allow it, and why: `MAY_BE_UNSAFE` in `xtask/src/source.rs`.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+mod account;
 pub mod arena;
 mod barrier;
 pub mod cells;
@@ -37,11 +47,15 @@ mod fallback;
 #[cfg(not(loom))]
 pub mod floor;
 mod futex;
+#[cfg(not(loom))]
+pub mod inspect;
 pub mod lane;
 #[cfg(loom)]
 pub mod model;
 pub mod mpsc;
 mod peer;
+#[cfg(not(loom))]
+mod process;
 mod raw;
 pub mod ready;
 #[cfg(not(loom))]

@@ -39,6 +39,15 @@ pub fn ring(cells: u32) -> (Producer, Consumer) {
     (producer, Consumer::new(segment, HEADER_BYTES, cells))
 }
 
+/// A ring of frames of `capacity` bytes, whose positions begin at `start`.
+///
+/// # Panics
+/// If the capacity is not a legal one.
+pub fn spsc(capacity: usize, start: u64) -> (crate::spsc::Producer, crate::spsc::Consumer) {
+    let layout = crate::spsc::SpscLayout::new(capacity).expect("a legal capacity");
+    crate::spsc::pair_from(&Segment::heap(layout, 1), start)
+}
+
 /// Both ends of an mpsc ring of `cells` cells, whose counts begin at `start`. They sleep at once.
 ///
 /// # Panics

@@ -66,6 +66,13 @@ impl<'a> PeerWord<'a> {
     }
 }
 
+/// Reads words of a region for whoever only tells their values. What a later call reads is not older than what an
+/// earlier one saw.
+pub(crate) fn values(region: &Region) -> impl Fn(usize) -> u64 + '_ {
+    // ORDERING: Acquire, pairs with the Release stores of positions and ends.
+    |at| PeerWord::at(region, at).load(Ordering::Acquire).decode(|value| value)
+}
+
 /// A value read from a peer's word: private now, not yet believed.
 #[must_use = "a word is read to be checked"]
 #[derive(Debug)]

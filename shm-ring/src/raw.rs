@@ -7,8 +7,12 @@
 //! Under loom a region is a list of loom atomics, so that models see every word that the product touches.
 #![allow(unsafe_code)] // The module exists to keep raw memory in one place.
 
+#[cfg(not(loom))]
+mod view;
 mod window;
 
+#[cfg(not(loom))]
+pub(crate) use view::View;
 pub(crate) use window::{Section, Window};
 
 use crate::sync::{AtomicU64, Ordering};
@@ -129,6 +133,9 @@ pub(crate) enum Advice {
 pub(crate) struct Region {
     #[cfg(not(loom))]
     memory: memory::Memory,
+    /// From how many bytes on a copy goes another way; see [`crate::copy`].
+    #[cfg(not(loom))]
+    string_from: usize,
     #[cfg(loom)]
     words: Vec<AtomicU64>,
     #[cfg(loom)]
@@ -145,7 +152,7 @@ impl Region {
     /// Zeroed memory of this process.
     pub(crate) fn heap(len: usize) -> Self {
         #[cfg(not(loom))]
-        return Self { memory: memory::Memory::heap(len) };
+        return Self::over(memory::Memory::heap(len));
         #[cfg(loom)]
         return Self {
             words: (0..len.div_ceil(8)).map(|_| AtomicU64::new(0)).collect(),
@@ -153,16 +160,22 @@ impl Region {
         };
     }
 
+    #[cfg(not(loom))]
+    fn over(memory: memory::Memory) -> Self {
+        let string_from = crate::copy::string_from(memory.len());
+        Self { memory, string_from }
+    }
+
     /// Memory behind a descriptor.
     #[cfg(not(loom))]
     pub(crate) fn map(map: memmap2::MmapRaw) -> Self {
-        Self { memory: memory::Memory::map(map) }
+        Self::over(memory::Memory::map(map))
     }
 
     /// Memory behind a name of the system.
     #[cfg(not(loom))]
     pub(crate) fn named(object: crate::segment::Object) -> Self {
-        Self { memory: memory::Memory::named(object) }
+        Self::over(memory::Memory::named(object))
     }
 
     /// Where the memory stands in this process; for `/proc`, not for access.
@@ -295,7 +308,7 @@ impl Region {
             let to = unsafe { self.memory.base().add(offset) };
             // SAFETY: `to` is valid for `bytes.len()` bytes; `bytes` is private memory, so the two do not overlap; by
             // the protocol nobody else touches an unpublished range.
-            unsafe { crate::copy::into_shared(to, bytes) }
+            unsafe { crate::copy::into_shared(to, bytes, self.string_from) }
         }
         #[cfg(loom)]
         for (i, byte) in bytes.iter().enumerate() {

@@ -7,7 +7,8 @@
 //! |---|---|---|
 //! | 128 | `mode`: awake, asleep on the bell, or asleep on an eventfd | consumer |
 //! | 256 | `bell`: count of rings; its low half is the futex | whoever rings |
-//! | 384.. | ready bits, one per lane | producers set, consumer clears |
+//! | 384 | the account of a queue's consumer: see `account.rs` | consumer |
+//! | 512.. | ready bits, one per lane | producers set, consumer clears |
 //!
 //! and each lane has a word `watch` (HOT: the consumer polls this lane; COLD: tell it), written by the consumer.
 //!
@@ -17,6 +18,9 @@
 
 use std::sync::Arc;
 
+use crate::account::ACCOUNT_BYTES;
+#[cfg(not(loom))]
+use crate::account::Account;
 use crate::barrier::Fencing;
 use crate::error::Error;
 use crate::event::EventFd;
@@ -29,16 +33,18 @@ use crate::sync::{Ordering, fence};
 /// Most lanes of one consumer.
 pub const MAX_LANES: u32 = 16_384;
 
-const MODE_AT: usize = HEADER_BYTES;
-const BELL_AT: usize = MODE_AT + LINE_PAIR;
-const BITS_AT: usize = BELL_AT + LINE_PAIR;
+pub(crate) const MODE_AT: usize = HEADER_BYTES;
+pub(crate) const BELL_AT: usize = MODE_AT + LINE_PAIR;
+pub(crate) const ACCOUNT_AT: usize = BELL_AT + LINE_PAIR;
+pub(crate) const BITS_AT: usize = ACCOUNT_AT + ACCOUNT_BYTES;
+const _: () = assert!(MODE_AT == 128 && BELL_AT == 256 && ACCOUNT_AT == 384 && BITS_AT == 512);
 
-const AWAKE: u64 = 0;
-const ASLEEP: u64 = 1;
-const ASLEEP_ON_EVENT: u64 = 2;
+pub(crate) const AWAKE: u64 = 0;
+pub(crate) const ASLEEP: u64 = 1;
+pub(crate) const ASLEEP_ON_EVENT: u64 = 2;
 
 const COLD: u64 = 0;
-const HOT: u64 = 1;
+pub(crate) const HOT: u64 = 1;
 
 /// Shape of a ready set's segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +64,20 @@ impl ReadyLayout {
     #[must_use]
     pub fn for_streams(self) -> Self {
         Self { fencing: Fencing::best(), ..self }
+    }
+}
+
+#[cfg(not(loom))]
+impl ReadyLayout {
+    /// From a header's parameters, for whoever only looks and takes no part in the way of fencing.
+    pub(crate) fn for_onlooker(params: &[u64; 8]) -> Result<Self, Error> {
+        let mut params = *params;
+        params[1] = Fencing::Both.to_param();
+        Self::from_params(&params)
+    }
+
+    pub(crate) fn lanes(&self) -> u32 {
+        self.lanes
     }
 }
 
@@ -151,6 +171,12 @@ impl ReadySet {
     /// Lanes that fit.
     pub fn lanes(&self) -> u32 {
         self.layout.lanes
+    }
+
+    /// Where the consumer of a queue tells of itself.
+    #[cfg(not(loom))]
+    pub(crate) fn account(&self) -> Account {
+        Account::new(Arc::clone(&self.segment), ACCOUNT_AT)
     }
 
     fn mode(&self) -> PeerWord<'_> {

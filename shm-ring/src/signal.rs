@@ -41,12 +41,33 @@ const BELL_AT: usize = 8;
 const WAKES_AT: usize = LINE;
 const RESCUES_AT: usize = LINE + 8;
 
+// The table above, byte for byte: the other side's load of `want` is not disturbed by the counts.
+const _: () = assert!(WANT_AT + 8 == BELL_AT && WAKES_AT == 64 && RESCUES_AT == 72 && SIGNAL_BYTES == 128);
+
 const THREADS: u64 = 1;
 const EVENT: u64 = 2;
 
 /// First interval of the safety time-out; it doubles up to [`SAFETY_LAST_NS`] while nothing happens.
 const SAFETY_FIRST_NS: u64 = 100_000_000;
 const SAFETY_LAST_NS: u64 = 1_000_000_000;
+
+/// What a signal at some place tells whoever looks on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SignalStats {
+    pub(crate) asleep: bool,
+    pub(crate) wakes: u64,
+    pub(crate) rescues: u64,
+}
+
+impl SignalStats {
+    pub(crate) fn read(offset: usize, value: impl Fn(usize) -> u64) -> Self {
+        Self {
+            asleep: value(offset + WANT_AT) != 0,
+            wakes: value(offset + WAKES_AT),
+            rescues: value(offset + RESCUES_AT),
+        }
+    }
+}
 
 /// One side of a ring that may wait. Both sides hold it; which of them waits is the ring's business.
 #[derive(Clone)]
@@ -80,9 +101,10 @@ impl Signal {
     }
 
     /// How often this side was woken, and how often only the safety time-out found what was there.
+    #[cfg(test)]
     pub(crate) fn counts(&self) -> (u64, u64) {
-        let count = |word: PeerWord<'_>| word.load(Ordering::Relaxed).decode(|count| count);
-        (count(self.word::<WAKES_AT>()), count(self.word::<RESCUES_AT>()))
+        let stats = SignalStats::read(self.offset, crate::peer::values(self.words.memory().region()));
+        (stats.wakes, stats.rescues)
     }
 
     /// The other side, after a publication. While this side is awake: a load, no system call.

@@ -39,10 +39,11 @@ const FIRST_LINE_WORDS: usize = (LINE - PAYLOAD_AT) / 8;
 const CANCEL_AT: usize = 8;
 const REPLY_AT: usize = 16;
 const PAYLOAD_AT: usize = 24;
+const _: () = assert!(SLOT_BYTES == 128 && REPLY_WORDS == 13 && FIRST_LINE_WORDS == 5);
 
-const PENDING: u32 = 1;
-const PARKED: u32 = 2;
-const ABANDONED: u32 = 3;
+pub(crate) const PENDING: u32 = 1;
+pub(crate) const PARKED: u32 = 2;
+pub(crate) const ABANDONED: u32 = 3;
 const DONE: u32 = 4;
 const DEAD: u32 = 5;
 
@@ -497,13 +498,6 @@ impl ServerSlots {
     /// Whether the caller cancelled the call. One load; the line is the caller's.
     pub fn is_cancelled(&self, id: CallId) -> bool {
         self.slots.word(id.slot, CANCEL_AT).load(Ordering::Relaxed).decode(|g| g == u64::from(id.generation))
-    }
-
-    /// Asks for the slot's lines ahead of the reply. A hint.
-    #[inline]
-    pub fn prefetch(&self, id: CallId) {
-        self.slots.segment.region().prefetch_for_write(self.slots.at(id.slot));
-        self.slots.segment.region().prefetch_for_write(self.slots.at(id.slot) + crate::raw::LINE);
     }
 
     /// Writes the reply and makes the slot DONE; wakes the caller if it sleeps. Once per call. Wait-free.

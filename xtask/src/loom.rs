@@ -36,7 +36,7 @@ pub fn check() -> Outcome {
 }
 
 fn models(report: &mut Vec<String>) -> Outcome {
-    let tests = ["test", "--release", "--package", "loom-tests", "--", "--nocapture", "--test-threads=1"];
+    let tests = ["test", "--profile", "loom", "--package", "loom-tests", "--", "--nocapture", "--test-threads=1"];
     match loom_cargo(&tests).run_and_read() {
         Ok((true, output)) if passed_tests(&output) == 0 => Outcome::Failed("no loom model was run".to_owned()),
         Ok((true, output)) => {
@@ -63,9 +63,9 @@ fn all_twins(twins: &[Twin<'_>], report: &mut Vec<String>) -> Outcome {
         outcome = outcome.and_then(|| {
             println!("\n-- twin `{}`: {}", twin.name, twin.words);
             // Cargo cannot see that the stand-in adds another flag now.
-            let clean = ["clean", "--release", "--package", WEAKENED[0], "--package", WEAKENED[1]];
-            let build = ["test", "--release", "--package", "loom-tests", "--no-run"];
-            let test = ["test", "--release", "--package", "loom-tests", "--", "--test-threads=1", twin.test];
+            let clean = ["clean", "--profile", "loom", "--package", WEAKENED[0], "--package", WEAKENED[1]];
+            let build = ["test", "--profile", "loom", "--package", "loom-tests", "--no-run"];
+            let test = ["test", "--profile", "loom", "--package", "loom-tests", "--", "--test-threads=1", twin.test];
             loom_cargo(&clean)
                 .run()
                 .and_then(|| cargo(&build, twin).run())

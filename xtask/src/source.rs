@@ -11,17 +11,21 @@ use crate::shell::root;
 use crate::suite::Outcome;
 
 /// Files in which `unsafe` may stand, and why.
-const MAY_BE_UNSAFE: [(&str, &str); 11] = [
+const MAY_BE_UNSAFE: [(&str, &str); 15] = [
     ("shm-ring/src/raw.rs", "keeps all raw shared memory in one place"),
     ("shm-ring/src/raw/window.rs", "views of that memory whose bounds are checked once"),
-    ("shm-ring/src/copy.rs", "non-temporal stores are intrinsics"),
+    ("shm-ring/src/raw/view.rs", "words of memory that is mapped for reading only"),
+    ("shm-ring/src/copy.rs", "copies over raw pointers, one by an instruction"),
     ("shm-ring/src/spsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/mpsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/arena.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/clock.rs", "the time-stamp counter is an intrinsic"),
     ("shm-ring/src/rendezvous/identity.rs", "peer credentials that the safe wrappers lack"),
     ("shm-ring/src/tasks/tokio.rs", "tokio wants a promise that a descriptor stays open"),
-    ("shm-ring/tests/backings_fork.rs", "forks, to see what a child has of its parent's segments"),
+    ("shm-ring/tests/queue/forked.rs", "forks, to see what a child keeps of its parent's queues"),
+    ("shm-ring/tests/fork.rs", "forks, to see what a child has of its parent's segments"),
+    ("benches/src/bare/memory.rs", "rings without checks, to hold the checked ones against"),
+    ("benches/src/transport/shaq.rs", "joining a ring of shaq's is unsafe"),
     ("benches/src/unloaded/count_alloc.rs", "a counting allocator; `GlobalAlloc` is unsafe to implement"),
 ];
 

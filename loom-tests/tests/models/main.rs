@@ -7,4 +7,5 @@ mod explore;
 mod mpsc;
 mod ring;
 mod slot;
+mod spsc;
 mod tasks;

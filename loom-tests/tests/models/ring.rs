@@ -42,7 +42,7 @@ fn a_cell_is_written_again_only_after_it_was_read() {
         let (producer, mut consumer) = ring(1);
         producer.try_claim().unwrap().commit(1, 16, &[1, 10]);
         let sender = thread::spawn(move || match producer.try_claim() {
-            Ok(claim) => Some(claim.commit(1, 16, &[2, 20])),
+            Ok(mut claim) => Some(claim.commit(1, 16, &[2, 20])),
             Err(refused) => {
                 assert_eq!(refused, Refused::Full);
                 None

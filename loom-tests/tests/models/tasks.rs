@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use shm_ring::model::Credits;
 
@@ -72,6 +73,31 @@ impl Task {
     }
 }
 
+/// A thread that blocks until its task is woken, from whichever thread.
+#[derive(Default)]
+struct Sleeper {
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        *self.woken.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+}
+
+fn block_on(mut future: Kept) {
+    let sleeper = Arc::new(Sleeper::default());
+    let waker = Waker::from(Arc::clone(&sleeper));
+    while Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending() {
+        let mut woken = sleeper.woken.lock().unwrap();
+        while !std::mem::take(&mut *woken) {
+            woken = sleeper.changed.wait(woken).unwrap();
+        }
+    }
+}
+
 /// Runs tasks to their end; blocks in the reactor while none is woken.
 fn run(credits: &Credits, tasks: &mut [Task]) {
     while !tasks.iter().all(|task| task.done) {
@@ -95,6 +121,21 @@ fn a_task_that_goes_to_sleep_misses_nothing() {
     });
 }
 
+/// The other side is the reactor as well, right after it gave: it finds a waker, or the task finds the credit.
+#[test]
+fn a_reactor_at_any_step_finds_the_waker() {
+    explore("async waker, reactor at any step", None, || {
+        let credits = Credits::new().unwrap();
+        let gives = credits.clone();
+        let giver = thread::spawn(move || {
+            gives.give(1);
+            gives.react_if_due();
+        });
+        block_on(Kept::taking(&credits, 1));
+        giver.join().unwrap();
+    });
+}
+
 /// The same with a reactor on a thread of its own, which may call the task at any step of its going to sleep.
 #[test]
 fn a_reactor_on_another_thread_finds_the_waker() {
@@ -108,7 +149,7 @@ fn a_reactor_on_another_thread_finds_the_waker() {
                 reacts.react();
             }
         });
-        loom::future::block_on(Kept::taking(&credits, 1));
+        block_on(Kept::taking(&credits, 1));
         credits.end();
         giver.join().unwrap();
         reactor.join().unwrap();

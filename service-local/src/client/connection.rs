@@ -417,7 +417,6 @@ impl Transport for LocalConnection {
             // A deadline is never zero, the frame's word for "none".
             times.started_ns.saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)).max(1)
         });
-        self.lane.requests.prefetch();
         let mut cell = Cell::new();
         let not_run = |error: service_core::EncodeError| error.into_status(Outcome::NotRun);
         let (payload, block) = match encode_small(request, cell.payload_mut()).map_err(not_run)? {
@@ -428,7 +427,7 @@ impl Transport for LocalConnection {
             }
         };
         let mut call = self.acquire(until_ns)?;
-        let claim = self.claim(until_ns)?;
+        let mut claim = self.claim(until_ns)?;
         let body = cell.seal(Meta { call: call.id(), deadline_ns: until_ns, method }, payload);
         call.arm();
         let position = claim.commit(KIND_CALL, (body.len() * 8) as u16, body);

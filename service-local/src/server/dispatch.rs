@@ -37,7 +37,6 @@ impl Dispatcher<'_> {
     pub(super) fn serve(&self, lane: &Lane, cell: &Cell, started_ns: u64) -> Dispatched {
         let Some((meta, payload)) = cell.open() else { return Dispatched::Corrupt };
         let Ok(call) = lane.shared.slots.check(meta.call) else { return Dispatched::Corrupt };
-        lane.shared.slots.prefetch(call);
         let request = match payload {
             Payload::Inline(len) => &cell.payload()[..len],
             Payload::Block { place, at, len } => {

@@ -194,6 +194,9 @@ impl Poller {
                 Parked::Frame(self.hot.len() - 1)
             }
             Park::Ready => {
+                // All bits: one of a lane that was never given would be seen here, and nowhere else, for ever.
+                let announced = &mut self.announced;
+                hub.ready.take_ready(hub.ready.lanes(), |index| announced.push(index));
                 self.hot.drain(..).for_each(|hot| hub.let_go(hot));
                 Parked::Again
             }

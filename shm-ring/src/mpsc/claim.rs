@@ -106,6 +106,8 @@ impl<'a> Claim<'a> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if self.open {
+            // The block first: whoever waits for one is woken when the consumer has seen the claim go.
+            self.block = None;
             self.sending.producing.publish(self.position, Kind::Aborted, 0);
             // It may be what the consumer waits for: behind it, or for the end of a closed ring.
             self.sending.frame_is_there();

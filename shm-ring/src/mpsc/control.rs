@@ -1,10 +1,16 @@
 //! A ring seen from outside.
 
-use super::layout::MpscLayout;
-use super::ring::{CLOSED, DIED, Ring, Role};
-use super::{EndStats, Events};
+use super::layout::{
+    ABORTED_AT, CELLS_AT, DATA_AT, EMPTY_AT, ENDS_AT, FULL_AT, HEAD_AT, MpscLayout, ROLES_AT, SPACE_AT, TAIL_AT,
+    WATCH_AT,
+};
+use super::position::{Cell, Kind, Position, Tail};
+use super::ring::{CLOSED, DIED, GONE, Ring, Role};
+use super::{End, EndStats, Events};
+use crate::peer;
+use crate::ready::HOT;
 use crate::segment::Segment;
-use crate::signal::Signal;
+use crate::signal::{Signal, SignalStats};
 
 /// What whoever holds neither end may do with a ring: look at it, and end it. Any process that maps the segment.
 ///
@@ -23,6 +29,8 @@ pub struct Stats {
     pub capacity: usize,
     /// Frames claimed and not yet given back: being written, committed, or being read.
     pub len: usize,
+    /// Those of them that are committed. The rest is being written, or was and its writer has stopped.
+    pub committed: usize,
     /// Cells claimed, aborted ones included.
     pub claimed: u64,
     /// Cells given back by the consumer, in order.
@@ -33,10 +41,52 @@ pub struct Stats {
     pub full: u64,
     /// How often the consumer found nothing.
     pub empty: u64,
+    /// Whether the consumer of many lanes polls this one; of a cold lane it is told through the ready set.
+    pub polled: bool,
     /// The producers' end.
     pub producer: EndStats,
     /// The consumer's end.
     pub consumer: EndStats,
+}
+
+impl Stats {
+    /// From the words of a ring's segment, which `value` reads in the order in which it is called.
+    pub(crate) fn read(layout: &MpscLayout, value: impl Fn(usize) -> u64) -> Self {
+        let end = |role: usize, end: usize, signal: usize| {
+            let (role, end) = (value(role), value(end));
+            let end = match (role, end) {
+                (_, DIED) => End::Died,
+                (_, CLOSED | GONE) => End::Closed,
+                (0, _) => End::Free,
+                _ => End::Attached,
+            };
+            EndStats::new(end, role, SignalStats::read(signal, &value))
+        };
+        // What was given back first: what had been claimed before that is then seen.
+        let head = Position::new(value(HEAD_AT));
+        let tail = Tail::of(value(TAIL_AT)).position();
+        let capacity = u64::from(layout.cells());
+        let len = u64::try_from(tail.since(head)).unwrap_or(0).min(capacity);
+        let is_committed = |ahead: &u64| {
+            let position = head.plus(*ahead);
+            let cell = value(CELLS_AT + ((position.get() & (capacity - 1)) << layout.cell_shift()) as usize);
+            let lap = position.get() >> capacity.trailing_zeros();
+            matches!(Cell::of(cell, lap), Cell::Committed(Kind::Inline | Kind::Block, _))
+        };
+        Self {
+            capacity: capacity as usize,
+            len: len as usize,
+            committed: (0..len).filter(is_committed).count(),
+            claimed: tail.get(),
+            given_back: head.get(),
+            aborted: value(ABORTED_AT),
+            full: value(FULL_AT),
+            empty: value(EMPTY_AT),
+            polled: value(WATCH_AT) == HOT,
+            producer: end(ROLES_AT, ENDS_AT, SPACE_AT),
+            consumer: end(ROLES_AT + 8, ENDS_AT + 8, DATA_AT),
+        }
+    }
 }
 
 impl Control {
@@ -46,25 +96,10 @@ impl Control {
         Self { data: ring.data_signal(events.data), space: ring.space_signal(events.space), ring }
     }
 
-    /// Looks at everything. Some twenty loads.
+    /// Looks at everything. Some twenty loads, and one for each frame on its way.
     pub fn stats(&self) -> Stats {
-        let ring = &self.ring;
-        let end = |role, (wakes, rescues)| {
-            let (end, pid) = ring.standing(role);
-            EndStats { end, pid, wakes, rescues }
-        };
-        let counts = ring.counts();
-        Stats {
-            capacity: ring.count() as usize,
-            len: ring.len() as usize,
-            claimed: counts.claimed,
-            given_back: counts.given_back,
-            aborted: counts.aborted,
-            full: counts.full,
-            empty: counts.empty,
-            producer: end(Role::Producers, self.space.counts()),
-            consumer: end(Role::Consumer, self.data.counts()),
-        }
+        let memory = self.ring.share();
+        Stats::read(self.ring.layout(), peer::values(memory.region()))
     }
 
     fn finish(&self, role: Role, how: u64) {

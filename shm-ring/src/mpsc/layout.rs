@@ -34,6 +34,7 @@ pub(super) const CELLS_AT: usize = SPACE_AT + SIGNAL_BYTES;
 const _: () = assert!(ROLES_AT == 128 && TAIL_AT == 256 && FULL_AT == 384 && HEAD_AT == 512 && RELEASED_AT == 640);
 const _: () = assert!(WATCH_AT == 768 && DATA_AT == 896 && SPACE_AT == 1024 && CELLS_AT == 1152);
 const _: () = assert!(CELLS_AT.is_multiple_of(LINE_PAIR));
+const _: () = assert!(ENDS_AT == 144 && SEEN_AT == 264 && ABORTED_AT == 520 && EMPTY_AT == 528);
 
 /// Shape of a ring: how many cells, how large a payload fits in one, and the arena for larger ones.
 ///
@@ -75,6 +76,14 @@ impl MpscLayout {
     #[must_use]
     pub fn with_arena(self, arena: ArenaLayout) -> Self {
         Self { arena, ..self }
+    }
+
+    /// From a header's parameters, for whoever only looks and takes no part in the way of fencing.
+    #[cfg(not(loom))]
+    pub(crate) fn for_onlooker(params: &[u64; 8]) -> Result<Self, Error> {
+        let mut params = *params;
+        params[2] = Fencing::Both.to_param();
+        Self::from_params(&params)
     }
 
     fn check(cells: u32, cell_shift: u32, fencing: Fencing, arena: ArenaLayout) -> Result<Self, Error> {

@@ -114,8 +114,8 @@ impl Model {
         self.blocks += usize::from(block && *cell == Cell::Aborted);
     }
 
-    /// The next frame, past held claims if `far`; what it steps over is gone.
-    fn recv(&mut self, far: bool, blocks_of: &VecDeque<(usize, bool)>) -> Option<Vec<u8>> {
+    /// The next frame, past held claims; what it steps over is gone.
+    fn recv(&mut self, blocks_of: &VecDeque<(usize, bool)>) -> Option<Vec<u8>> {
         let mut received = None;
         for i in 0..self.claimed.len() {
             match std::mem::replace(&mut self.claimed[i], Cell::Gone) {
@@ -125,12 +125,7 @@ impl Model {
                     break;
                 }
                 Cell::Aborted | Cell::Gone => {}
-                held @ Cell::Held(_) => {
-                    self.claimed[i] = held;
-                    if !far {
-                        break;
-                    }
-                }
+                held @ Cell::Held(_) => self.claimed[i] = held,
             }
         }
         while self.claimed.front() == Some(&Cell::Gone) {
@@ -263,7 +258,7 @@ impl<'a> Machine<'a> {
             }
             Op::Batch { frames, lens, commit } => self.batch(frames, &lens, commit),
             Op::Recv => {
-                let expected = self.model.recv(true, &self.blocks_of).ok_or(RecvError::Empty);
+                let expected = self.model.recv(&self.blocks_of).ok_or(RecvError::Empty);
                 assert_eq!(self.receiver.try_recv().map(|frame| frame.bytes().to_vec()), expected);
             }
             Op::Drain(budget) => {
@@ -271,7 +266,7 @@ impl<'a> Machine<'a> {
                 let count = self.receiver.drain(budget, |frame| seen.push(frame.bytes().to_vec()));
                 let mut expected = Vec::new();
                 while expected.len() < budget
-                    && let Some(payload) = self.model.recv(false, &self.blocks_of)
+                    && let Some(payload) = self.model.recv(&self.blocks_of)
                 {
                     expected.push(payload);
                 }
@@ -305,7 +300,7 @@ proptest! {
         machine.model.claimed.iter_mut().filter(|cell| matches!(cell, Cell::Held(_))).for_each(|cell| *cell = Cell::Aborted);
         sender.close();
         loop {
-            let expected = machine.model.recv(true, &machine.blocks_of).ok_or(RecvError::Closed);
+            let expected = machine.model.recv(&machine.blocks_of).ok_or(RecvError::Closed);
             let over = expected.is_err();
             assert_eq!(machine.receiver.recv().map(|frame| frame.bytes().to_vec()), expected);
             if over {

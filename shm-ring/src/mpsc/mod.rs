@@ -90,6 +90,8 @@ pub use control::{Control, Stats};
 pub use frame::Frame;
 pub use layout::{MAX_CELLS, MAX_INLINE, MpscLayout};
 #[cfg(not(loom))]
+pub(crate) use queue::{LANE_NAME, READY_NAME};
+#[cfg(not(loom))]
 pub use queue::{Queue, QueueAddress, QueueOptions};
 pub use receiver::Receiver;
 pub use sender::Sender;

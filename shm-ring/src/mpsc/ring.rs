@@ -15,7 +15,6 @@ use crate::raw::{LINE, Section, Window};
 use crate::ready::Watch;
 use crate::segment::{Memory, Segment};
 use crate::signal::Signal;
-use crate::spsc::End;
 use crate::sync::Ordering;
 
 /// An end that its owner closed, or somebody for it; what was claimed may still be committed.
@@ -26,7 +25,7 @@ pub(super) const GONE: u64 = 2;
 pub(super) const DIED: u64 = 3;
 
 /// Marks a role word as taken, whatever the process's number, which is the low half.
-const TAKEN: u64 = 1 << 32;
+pub(super) const TAKEN: u64 = 1 << 32;
 
 /// Bytes of a cell before its body.
 const HEADER: usize = 8;
@@ -163,18 +162,6 @@ impl Ring {
         taken.map_err(|found| Error::AlreadyAttached { role: role.name(), pid: found.decode(|word| word as u32) })
     }
 
-    /// How an end stands, and the process that has it or had it.
-    pub(super) fn standing(&self, role: Role) -> (End, u32) {
-        let owner = self.role(role).load(Ordering::Relaxed).decode(|word| word);
-        let end = match (owner, self.end(role).load(Ordering::Relaxed).decode(|word| word)) {
-            (_, DIED) => End::Died,
-            (_, CLOSED | GONE) => End::Closed,
-            (0, _) => End::Free,
-            _ => End::Attached,
-        };
-        (end, owner as u32)
-    }
-
     /// Says how an end has ended, unless it is known to be worse already, and that nothing can be claimed from now on.
     pub(super) fn finish(&self, role: Role, how: u64) {
         let end = self.end(role);
@@ -255,14 +242,14 @@ impl Ring {
         self.tail().load(Ordering::Relaxed).decode(|word| Tail::of(word).is_closed())
     }
 
+    /// What an onlooker counts, at the end of a ring's life.
+    #[cfg(not(loom))]
     pub(super) fn counts(&self) -> Counts {
         let count = |word: PeerWord<'_>| word.load(Ordering::Relaxed).decode(|count| count);
         Counts {
-            claimed: Tail::of(count(self.tail())).position().get(),
             given_back: count(self.head()),
             aborted: count(self.word::<{ ABORTED_AT }>()),
             full: count(self.word::<{ FULL_AT }>()),
-            empty: count(self.word::<{ EMPTY_AT }>()),
         }
     }
 
@@ -276,12 +263,12 @@ impl Ring {
 }
 
 /// What a ring's words count.
+#[cfg(not(loom))]
 pub(super) struct Counts {
-    pub(super) claimed: u64,
+    /// Cells given back.
     pub(super) given_back: u64,
     pub(super) aborted: u64,
     pub(super) full: u64,
-    pub(super) empty: u64,
 }
 
 /// One end of a ring. An end belongs to one process for the life of the ring.

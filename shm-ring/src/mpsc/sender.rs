@@ -112,7 +112,10 @@ impl Sending {
         let cells = self.producing.ring.count();
         if frames > cells {
             let cell = self.producing.layout().cell_bytes();
-            return Err(ClaimError::TooLarge { len: frames as usize * cell, limit: cells as usize * cell });
+            return Err(ClaimError::TooLarge {
+                len: (frames as usize).saturating_mul(cell),
+                limit: cells as usize * cell,
+            });
         }
         let first = if frames == 0 { Position::new(0) } else { self.producing.claim_cells(frames, 0)? };
         Ok(Batch::new(self, first, frames))
@@ -147,7 +150,15 @@ impl Sending {
             before = now;
             attempt()
         });
-        let done = polled.or_else(|| self.space.wait(&SpinBudget::none(), until_ns, &mut attempt));
+        let done = polled.or_else(|| {
+            let slept = self.space.wait(&SpinBudget::none(), until_ns, &mut attempt);
+            // Of those that sleep the consumer wakes one. There may be room for more, and it may not come again for long:
+            // so each wakes the next.
+            if slept.is_some() && self.producing.ring.len() < self.producing.ring.count() {
+                self.space.notify_one();
+            }
+            slept
+        });
         done.unwrap_or(Err(ClaimError::TimedOut { needed, free }))
     }
 }
@@ -158,6 +169,10 @@ impl Drop for Sending {
         if self.process == std::process::id() {
             // No claim outlives its handle: one that is still open was forgotten.
             self.finish(GONE);
+            #[cfg(not(loom))]
+            if let Some(link) = self.link.get() {
+                link.hang_up();
+            }
         }
     }
 }

@@ -100,34 +100,26 @@ impl Taking {
     pub(super) fn search(&mut self) -> Result<Option<Found>, RecvError> {
         // Asked before the look: what was committed before the end is then seen.
         let gone = self.ring.producers_are_gone();
-        // A round without an answer stepped over frames that were taken back.
-        for _ in 0..=self.ring.count() {
-            if let Some(found) = self.look()? {
-                return Ok(Some(found));
-            }
-            let claimed = self.claimed()?;
-            let Some(mut found) = self.first_committed(claimed)? else {
-                if gone {
-                    self.step_over_all(claimed);
-                }
-                return Ok(None);
-            };
-            // A frame that was committed before the one just seen may lie in front of it, missed when we passed. Having
-            // seen the later one we look again, until a pass finds nothing earlier: one pass would break the order of a
-            // producer that committed both while we went by.
-            // Weakened (`mpsc_search_once`), the order is lost.
-            while cfg!(not(weaken = "mpsc_search_once"))
-                && let Some(earlier) = self.first_committed(found.0.since(self.head).unsigned_abs())?
-            {
-                found = earlier;
-            }
-            match found {
-                (position, Kind::Inline, len) => return self.found_inline(position, len).map(Some),
-                (position, Kind::Block, len) => return self.found_block(position, len).map(Some),
-                (position, Kind::Aborted, _) => self.step_over(position),
-            }
+        if let Some(found) = self.look()? {
+            return Ok(Some(found));
         }
-        Ok(None)
+        let end = self.head.plus(self.claimed()?);
+        let Some(mut found) = self.first_committed(end)? else {
+            if gone {
+                self.step_over_all(end);
+            }
+            return Ok(None);
+        };
+        // A frame that was committed before the one just seen may lie in front of it, missed when we passed. Having seen
+        // the later one we look again, until a pass finds nothing earlier: one pass would break the order of a producer
+        // that committed both while we went by.
+        // Weakened (`mpsc_search_once`), the order is lost.
+        while cfg!(not(weaken = "mpsc_search_once"))
+            && let Some(earlier) = self.first_committed(found.position)?
+        {
+            found = earlier;
+        }
+        Ok(Some(found))
     }
 
     /// How many pauses a consumer that found nothing makes before it looks again: about as long as the run of frames
@@ -162,15 +154,22 @@ impl Taking {
         }
     }
 
-    fn first_committed(&mut self, within: u64) -> Result<Option<(Position, Kind, u16)>, RecvError> {
-        for ahead in 0..within {
-            let position = self.head.plus(ahead);
-            if self.is_passed(position) {
+    /// The first frame from the head on and before `end`. Steps over all that were taken back on the way, at once: were
+    /// it to begin anew at each, a ring full of them would take the square of its cells.
+    fn first_committed(&mut self, end: Position) -> Result<Option<Found>, RecvError> {
+        let mut next = self.head;
+        while end.since(next) > 0 {
+            let position = next;
+            next = next.plus(1);
+            // The head moves when the cell that it stands at is stepped over, and unmarks what it passes.
+            if position.since(self.head) < 0 || self.is_passed(position) {
                 continue;
             }
             match self.cell(position) {
                 Cell::Pending => {}
-                Cell::Committed(kind, len) => return Ok(Some((position, kind, len))),
+                Cell::Committed(Kind::Inline, len) => return self.found_inline(position, len).map(Some),
+                Cell::Committed(Kind::Block, len) => return self.found_block(position, len).map(Some),
+                Cell::Committed(Kind::Aborted, _) => self.step_over(position),
                 Cell::Impossible => return Err(self.corrupt(position)),
             }
         }
@@ -266,6 +265,8 @@ impl Taking {
         self.aborted += 1;
         self.ring.note_aborted(self.aborted);
         self.pass(position);
+        // It may be what others wait for, its block as well, and perhaps no frame comes after it by which they are told.
+        self.tell_all_producers();
     }
 
     /// Counts a look that found nothing.
@@ -274,13 +275,13 @@ impl Taking {
         self.ring.note_empty(self.empty);
     }
 
-    /// Steps over claims that their dead producers will never finish.
-    fn step_over_all(&mut self, claimed: u64) {
-        self.aborted += claimed - self.passed;
+    /// Steps over claims before `end` that their dead producers will never finish.
+    fn step_over_all(&mut self, end: Position) {
+        self.aborted += end.since(self.head).unsigned_abs() - self.passed;
         self.ring.note_aborted(self.aborted);
         self.past_head.fill(0);
         self.passed = 0;
-        self.head = self.head.plus(claimed);
+        self.head = end;
         // ORDERING: Release, as in `pass`.
         self.ring.head().store(self.head.get(), Ordering::Release);
     }

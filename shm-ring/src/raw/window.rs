@@ -102,6 +102,11 @@ pub(crate) struct Window {
     base: Base,
     /// Length less one; the length is a power of two and at least 8.
     mask: usize,
+    /// The same for words: its low three bits are clear.
+    word_mask: usize,
+    /// From how many bytes on a copy goes another way; see [`crate::copy`].
+    #[cfg(not(loom))]
+    string_from: usize,
 }
 
 impl Window {
@@ -109,14 +114,20 @@ impl Window {
     /// If `bytes` is no power of two from 8 on, or the range lies outside the region.
     pub(crate) fn new(memory: Arc<Memory>, offset: usize, bytes: usize) -> Self {
         assert!(bytes.is_power_of_two() && bytes >= 8, "a window of {bytes} bytes");
-        Self { base: Base::new(memory, offset, bytes), mask: bytes - 1 }
+        Self {
+            base: Base::new(memory, offset, bytes),
+            mask: bytes - 1,
+            word_mask: (bytes - 1) & !7,
+            #[cfg(not(loom))]
+            string_from: crate::copy::string_from(bytes),
+        }
     }
 
     /// The word that holds byte `at`, modulo the length.
     #[inline(always)]
     pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
         // SAFETY: masked, `at` is a multiple of 8 below the length, which is a multiple of 8.
-        unsafe { self.base.word(at & self.mask & !7) }
+        unsafe { self.base.word(at & self.word_mask) }
     }
 
     /// Asks for the line of byte `at`, modulo the length, in exclusive state. A hint; no effect on values.
@@ -134,10 +145,15 @@ impl Window {
         let _ = at;
     }
 
-    /// Whether so many bytes fit from `at` on without a wrap.
     #[inline(always)]
-    fn holds(&self, at: usize, len: usize) -> bool {
-        len <= self.mask + 1 - (at & self.mask)
+    fn offset(&self, at: usize) -> usize {
+        at & self.mask
+    }
+
+    /// Whether so many bytes fit from an offset on without a wrap.
+    #[inline(always)]
+    fn holds(&self, offset: usize, len: usize) -> bool {
+        len <= self.mask + 1 - offset
     }
 
     /// Copies bytes in, from `at` modulo the length on. The range belongs to the caller until it publishes it.
@@ -146,14 +162,15 @@ impl Window {
     /// If the bytes do not fit before the end.
     #[inline]
     pub(crate) fn copy_in(&self, at: usize, bytes: &[u8]) {
-        assert!(self.holds(at, bytes.len()), "a copy does not wrap");
+        let offset = self.offset(at);
+        assert!(self.holds(offset, bytes.len()), "a copy does not wrap");
         #[cfg(not(loom))]
         {
-            // SAFETY: masked, `at` lies inside the range.
-            let to = unsafe { self.base.at.add(at & self.mask) };
+            // SAFETY: masked, the offset lies inside the range.
+            let to = unsafe { self.base.at.add(offset) };
             // SAFETY: `to` is valid for `bytes.len()` bytes by the assertion; by the protocol nobody else touches an
             // unpublished range; `bytes` is not memory of this region, of which no `&[u8]` to unpublished bytes exists.
-            unsafe { crate::copy::into_shared(to.as_ptr(), bytes) }
+            unsafe { crate::copy::into_shared(to.as_ptr(), bytes, self.string_from) }
         }
         #[cfg(loom)]
         copy_words_in(self, at, bytes);
@@ -162,8 +179,8 @@ impl Window {
     /// Copies published bytes out, from `at` on.
     #[cfg(loom)]
     pub(crate) fn copy_out(&self, at: usize, to: &mut [u8]) {
-        for (i, byte) in to.iter_mut().enumerate() {
-            *byte = (self.word(at + i).load(Ordering::Relaxed) >> ((at + i) % 8 * 8)) as u8;
+        for (at, byte) in (at..).zip(to) {
+            *byte = (self.word(at).load(Ordering::Relaxed) >> (at % 8 * 8)) as u8;
         }
     }
 
@@ -177,9 +194,10 @@ impl Window {
     #[cfg(not(loom))]
     #[inline]
     pub(crate) unsafe fn bytes(&self, at: usize, len: usize) -> &[u8] {
-        assert!(self.holds(at, len), "a slice does not wrap");
-        // SAFETY: masked, `at` lies inside the range.
-        let from = unsafe { self.base.at.add(at & self.mask) };
+        let offset = self.offset(at);
+        assert!(self.holds(offset, len), "a slice does not wrap");
+        // SAFETY: masked, the offset lies inside the range.
+        let from = unsafe { self.base.at.add(offset) };
         // SAFETY: valid for `len` bytes by the assertion, for as long as `self`; unwritten by the caller's promise.
         unsafe { core::slice::from_raw_parts(from.as_ptr(), len) }
     }
@@ -189,7 +207,7 @@ impl Window {
 #[cfg(loom)]
 fn copy_words_in(window: &Window, at: usize, bytes: &[u8]) {
     assert!(at.is_multiple_of(8), "models write whole words");
-    for (i, chunk) in bytes.chunks(8).enumerate() {
+    for (i, chunk) in (0..).zip(bytes.chunks(8)) {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
         window.word(at + i * 8).store(u64::from_le_bytes(word), Ordering::Relaxed);

@@ -27,7 +27,15 @@ pub struct RuntimeDir {
 /// because the directory itself is what is locked.
 #[derive(Debug)]
 pub(super) struct DirLock {
-    _fd: OwnedFd,
+    fd: OwnedFd,
+}
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // By word and not by closing alone: a child that was forked meanwhile has a copy of the descriptor. Should this
+        // fail, closing does it.
+        let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
+    }
 }
 
 impl RuntimeDir {
@@ -45,12 +53,21 @@ impl RuntimeDir {
     /// # Errors
     /// [`Error::RuntimeDir`] if it cannot be made, is no directory, belongs to another user, or lets others write.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let default = Self::default_path();
+        if path.starts_with(&default) {
+            // It may lie in a directory in which everybody may write: then somebody else could have made it, or a link.
+            Self::open_if(&default, OFlags::NOFOLLOW)?;
+        }
+        Self::open_if(path, OFlags::empty())
+    }
+
+    fn open_if(path: &Path, flags: OFlags) -> Result<Self, Error> {
         let refused = |why: String| Error::RuntimeDir { dir: path.display().to_string(), why };
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(path).map_err(|error| refused(format!("cannot be made: {error}")))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|errno| refused(format!("cannot be opened: {errno}")))?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("cannot be examined: {errno}")))?;
@@ -89,7 +106,7 @@ impl RuntimeDir {
         let until = Instant::now() + LOCK_PATIENCE;
         loop {
             match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(DirLock { _fd: fd }),
+                Ok(()) => return Ok(DirLock { fd }),
                 // The kernel tells nobody when a lock comes free, short of waiting for it without a limit.
                 Err(Errno::INTR | Errno::WOULDBLOCK) if Instant::now() < until => {
                     std::thread::sleep(Duration::from_micros(200));
@@ -111,5 +128,23 @@ impl RuntimeDir {
             .collect();
         names.sort_unstable();
         Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_is_given_back_though_a_child_has_a_copy_of_it() {
+        let path = std::env::temp_dir().join(format!("shm-ring-{}-lock", std::process::id()));
+        let dir = RuntimeDir::open(&path).unwrap();
+        let lock = dir.lock().unwrap();
+        // What a fork of another thread makes at this moment.
+        let _copy = lock.fd.try_clone().unwrap();
+        drop(lock);
+        let again = dir.lock();
+        std::fs::remove_dir(&path).unwrap();
+        again.unwrap();
     }
 }

@@ -42,6 +42,11 @@ impl Peer {
         is_readable(self.pidfd.as_fd())
     }
 
+    /// Readable when the process is dead.
+    pub(super) fn life(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
     /// A second descriptor of the process's life: readable when it is dead.
     ///
     /// # Errors
@@ -99,7 +104,8 @@ fn pidfd_of(socket: BorrowedFd<'_>, pid: rustix::process::Pid) -> Result<OwnedFd
         match peer_pidfd(socket) {
             Ok(fd) => return Ok(fd),
             Err(Errno::NOPROTOOPT) => {} // a kernel before 6.5
-            Err(Errno::SRCH | Errno::NODATA) => {
+            // INVAL: how kernels before 6.15 say that the process is gone.
+            Err(Errno::SRCH | Errno::NODATA | Errno::INVAL) => {
                 return Err(Error::Closed { during: "reading peer credentials" });
             }
             Err(errno) => return Err(Error::system("SO_PEERPIDFD")(errno)),

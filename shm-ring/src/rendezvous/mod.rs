@@ -11,5 +11,6 @@ mod watcher;
 
 pub use directory::{RuntimeDir, SOCKET_SUFFIX};
 pub use identity::{Peer, own_uid};
+pub(crate) use socket::file_name;
 pub use socket::{Connection, Listener, MAX_MESSAGE, Received};
 pub use watcher::{Event, Next, Watch, Watched, watch};

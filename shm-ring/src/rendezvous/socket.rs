@@ -16,8 +16,9 @@ use rustix::net::{
 };
 
 use super::directory::{RuntimeDir, SOCKET_SUFFIX};
-use super::identity::{Peer, credentials};
+use super::identity::Peer;
 use crate::error::Error;
+use crate::segment::FileId;
 
 /// Largest message, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
@@ -37,7 +38,8 @@ fn address(dir: &RuntimeDir, file: &str) -> Result<SocketAddrUnix, Error> {
     SocketAddrUnix::new(dir.short_path(file)).map_err(Error::system("forming a socket address"))
 }
 
-fn file_name(name: &str) -> String {
+/// The file of a name's socket.
+pub(crate) fn file_name(name: &str) -> String {
     format!("{name}{SOCKET_SUFFIX}")
 }
 
@@ -47,7 +49,8 @@ pub struct Listener {
     fd: Arc<OwnedFd>,
     dir: Arc<RuntimeDir>,
     file: String,
-    inode: u64,
+    /// What the file is, whatever stands under its name later.
+    socket: Option<FileId>,
     /// The process that listens; a child of it is not to remove the file.
     process: u32,
     closed: AtomicBool,
@@ -80,13 +83,13 @@ impl Listener {
             why: format!("no socket can be made in it: {errno}"),
         })?;
         rustix::net::listen(&fd, BACKLOG).map_err(Error::system("listening"))?;
-        let inode = inode(&dir, &file).unwrap_or(0);
+        let socket = file_id(&dir, &file);
         drop(lock);
         Ok(Self {
             fd: Arc::new(fd),
             dir,
             file,
-            inode,
+            socket,
             process: std::process::id(),
             closed: AtomicBool::new(false),
             spare: Mutex::new(spare()),
@@ -96,6 +99,11 @@ impl Listener {
     /// The descriptor, to be watched: readable when somebody connects.
     pub fn fd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
+    }
+
+    /// The socket's file, if it was there after the binding.
+    pub(crate) fn socket(&self) -> Option<FileId> {
+        self.socket
     }
 
     /// Listens no more, and removes the file: whoever binds or connects from now on finds nobody, even while somebody
@@ -108,7 +116,8 @@ impl Listener {
         // A successor may have replaced the file: only our own is removed. Failures leave a stale file, which the next
         // start, list or connect recognises.
         if let Ok(_lock) = self.dir.lock()
-            && inode(&self.dir, &self.file) == Some(self.inode)
+            && self.socket.is_some()
+            && file_id(&self.dir, &self.file) == self.socket
         {
             let _ = rustix::fs::unlinkat(self.dir.fd(), &self.file, AtFlags::empty());
         }
@@ -146,8 +155,8 @@ fn spare() -> Option<OwnedFd> {
     rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
 }
 
-fn inode(dir: &RuntimeDir, file: &str) -> Option<u64> {
-    rustix::fs::statat(dir.fd(), file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_ino)
+fn file_id(dir: &RuntimeDir, file: &str) -> Option<FileId> {
+    rustix::fs::statat(dir.fd(), file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| FileId::of(&stat))
 }
 
 enum Probed {
@@ -159,11 +168,13 @@ enum Probed {
 fn probe(address: &SocketAddrUnix) -> Result<Probed, Error> {
     let fd = stream()?;
     match rustix::net::connect(&fd, address) {
-        Ok(()) => {
-            // Whoever it is, it is alive.
-            let pid = credentials(fd.as_fd()).map_or(0, |it| it.pid.as_raw_nonzero().get().unsigned_abs());
-            Ok(Probed::Alive(pid))
-        }
+        Ok(()) => match Peer::of(fd.as_fd()) {
+            Ok(peer) if !peer.is_dead() => Ok(Probed::Alive(peer.pid)),
+            // A child of whoever listened has a copy of the socket, at which nobody is let in any more.
+            Ok(_) | Err(Error::Closed { .. }) => Ok(Probed::Stale),
+            // Whoever it is, it is there.
+            Err(_) => Ok(Probed::Alive(0)),
+        },
         // A full backlog is a live listener too.
         Err(Errno::AGAIN) => Ok(Probed::Alive(0)),
         Err(Errno::CONNREFUSED) => Ok(Probed::Stale),
@@ -206,7 +217,16 @@ impl Connection {
         let until = Instant::now() + timeout;
         loop {
             match rustix::net::connect(&fd, &address) {
-                Ok(()) => return Self::over(fd),
+                Ok(()) => match Self::over(fd) {
+                    Ok(connection) if !connection.peer.is_dead() => return Ok(connection),
+                    // As in `probe`: the socket has outlived its process in a child.
+                    Ok(_) => {
+                        remove_if_stale(dir, &file, &address)?;
+                        return Err(not_found());
+                    }
+                    Err(Error::Closed { .. }) if remove_if_stale(dir, &file, &address)? => return Err(not_found()),
+                    Err(error) => return Err(error),
+                },
                 Err(Errno::NOENT) => return Err(not_found()),
                 Err(Errno::CONNREFUSED) => {
                     remove_if_stale(dir, &file, &address)?;
@@ -307,19 +327,26 @@ impl Connection {
     /// The next message, waiting up to `timeout` for it; `None` if none came.
     ///
     /// # Errors
-    /// As [`try_receive`](Self::try_receive).
+    /// As [`try_receive`](Self::try_receive); [`Error::Closed`] also if the peer's process dies and leaves its socket to a
+    /// child.
     pub fn receive_within(&self, timeout: Duration) -> Result<Option<Received>, Error> {
         let until = Instant::now() + timeout;
         loop {
+            // Asked before the look: what was sent before the death is then seen.
+            let is_dead = self.peer.is_dead();
             if let Some(received) = self.try_receive()? {
                 return Ok(Some(received));
+            }
+            if is_dead {
+                return Err(Error::Closed { during: "receiving" });
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(None);
             }
             let left = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-            let mut polled = [PollFd::new(&*self.fd, PollFlags::IN)];
+            let death = PollFd::from_borrowed_fd(self.peer.life(), PollFlags::IN);
+            let mut polled = [PollFd::new(&*self.fd, PollFlags::IN), death];
             match rustix::event::poll(&mut polled, Some(&left)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::system("poll")(errno)),
@@ -328,11 +355,13 @@ impl Connection {
     }
 }
 
-fn remove_if_stale(dir: &RuntimeDir, file: &str, address: &SocketAddrUnix) -> Result<(), Error> {
+/// Says whether nobody is there.
+fn remove_if_stale(dir: &RuntimeDir, file: &str, address: &SocketAddrUnix) -> Result<bool, Error> {
     let _lock = dir.lock()?;
-    if matches!(probe(address)?, Probed::Stale) {
+    let probed = probe(address)?;
+    if matches!(probed, Probed::Stale) {
         // Gone already is as good.
         let _ = rustix::fs::unlinkat(dir.fd(), file, AtFlags::empty());
     }
-    Ok(())
+    Ok(!matches!(probed, Probed::Alive(_)))
 }

@@ -3,6 +3,7 @@
 //! It starts with the first thing to watch and sleeps in `epoll_wait` until the kernel has news; it never polls.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -42,17 +43,23 @@ pub trait Watched: Send + Sync {
 }
 
 /// A descriptor under watch; dropped, the watch ends. A call of its handler that is under way is not waited for.
-#[derive(Debug)]
 pub struct Watch {
     id: u64,
+    watcher: &'static Watcher,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl Watch {
     /// Tells [`Event::Expired`] at this time (nanoseconds on the monotonic clock) instead of any earlier choice. One
     /// system call. Nothing happens if the handler has ended the watch.
     pub fn expire_at(&self, at_ns: u64) {
-        if let Some(watcher) = WATCHER.get() {
-            watcher.expire_at(self.id, at_ns);
+        if self.watcher.is_ours() {
+            self.watcher.expire_at(self.id, at_ns);
         }
     }
 }
@@ -60,8 +67,8 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         // In a forked child the epoll descriptor is still the parent's too, and the watch is the parent's.
-        if let Some(watcher) = WATCHER.get().filter(|watcher| watcher.process == std::process::id()) {
-            watcher.forget(self.id);
+        if self.watcher.is_ours() {
+            self.watcher.forget(self.id);
         }
     }
 }
@@ -77,7 +84,9 @@ pub fn watch(
     deadline_ns: Option<u64>,
     handler: Arc<dyn Watched>,
 ) -> Result<Watch, Error> {
-    watcher()?.add(fd, readable, deadline_ns, handler)
+    let watcher = watcher()?;
+    let id = watcher.add(fd, readable, deadline_ns, handler)?;
+    Ok(Watch { id, watcher })
 }
 
 struct Entry {
@@ -121,33 +130,60 @@ struct Watcher {
     /// Written when a deadline is added, so that the thread computes its sleep anew.
     nudge: OwnedFd,
     entries: Mutex<Entries>,
+    /// The watcher of a child, in the child's memory.
+    of_child: Start,
 }
 
-static WATCHER: OnceLock<Arc<Watcher>> = OnceLock::new();
+/// Where a watcher is, or will be.
+#[derive(Default)]
+struct Start {
+    started: OnceLock<&'static Watcher>,
+    one_at_a_time: Mutex<()>,
+}
+
+static FIRST: Start = Start { started: OnceLock::new(), one_at_a_time: Mutex::new(()) };
 
 /// The id of the nudge itself.
 const NUDGE: u64 = 0;
 
+/// The watcher of this very process. A child made by fork has its parent's in its memory, and shares the epoll descriptor,
+/// but not the thread: it starts its own.
 fn watcher() -> Result<&'static Watcher, Error> {
-    static STARTING: Mutex<()> = Mutex::new(());
-    if let Some(watcher) = WATCHER.get() {
-        return Ok(watcher);
+    let mut start = &FIRST;
+    loop {
+        let watcher = match start.started.get() {
+            Some(watcher) => watcher,
+            None => start.start()?,
+        };
+        if watcher.is_ours() {
+            return Ok(watcher);
+        }
+        start = &watcher.of_child;
     }
-    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(watcher) = WATCHER.get() {
-        return Ok(watcher);
+}
+
+impl Start {
+    #[cold]
+    fn start(&self) -> Result<&'static Watcher, Error> {
+        let _one_at_a_time = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watcher) = self.started.get() {
+            return Ok(watcher);
+        }
+        let exhausted = |source| Error::ResourceExhausted { what: "watcher", bytes: 0, source };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| exhausted(errno.into()))?;
+        let nudge = eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK)
+            .map_err(|errno| exhausted(errno.into()))?;
+        epoll::add(&epoll, &nudge, epoll::EventData::new_u64(NUDGE), epoll::EventFlags::IN)
+            .map_err(|errno| exhausted(errno.into()))?;
+        let process = std::process::id();
+        let watcher =
+            Arc::new(Watcher { process, epoll, nudge, entries: Mutex::default(), of_child: Start::default() });
+        let runs = Arc::clone(&watcher);
+        // Known to others only once it runs: who watches must be told.
+        std::thread::Builder::new().name("switchboard-watcher".into()).spawn(move || runs.run()).map_err(exhausted)?;
+        // Its thread lives as long as the process, and so does this.
+        Ok(self.started.get_or_init(|| Box::leak(Box::new(watcher))))
     }
-    let exhausted = |source| Error::ResourceExhausted { what: "watcher", bytes: 0, source };
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| exhausted(errno.into()))?;
-    let nudge = eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK)
-        .map_err(|errno| exhausted(errno.into()))?;
-    epoll::add(&epoll, &nudge, epoll::EventData::new_u64(NUDGE), epoll::EventFlags::IN)
-        .map_err(|errno| exhausted(errno.into()))?;
-    let watcher = Arc::new(Watcher { process: std::process::id(), epoll, nudge, entries: Mutex::default() });
-    let runs = Arc::clone(&watcher);
-    // Known to others only once it runs: who watches must be told.
-    std::thread::Builder::new().name("switchboard-watcher".into()).spawn(move || runs.run()).map_err(exhausted)?;
-    Ok(WATCHER.get_or_init(|| watcher))
 }
 
 /// Tells a handler. One that panics is told nothing more; the others are.
@@ -156,6 +192,10 @@ fn tell(handler: &dyn Watched, event: Event) -> Next {
 }
 
 impl Watcher {
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,7 +206,7 @@ impl Watcher {
         readable: bool,
         deadline_ns: Option<u64>,
         handler: Arc<dyn Watched>,
-    ) -> Result<Watch, Error> {
+    ) -> Result<u64, Error> {
         let mut entries = self.entries();
         entries.last_id += 1;
         let id = entries.last_id;
@@ -184,7 +224,7 @@ impl Watcher {
         if deadline_ns.is_some() {
             self.nudge();
         }
-        Ok(Watch { id })
+        Ok(id)
     }
 
     fn expire_at(&self, id: u64, at: u64) {

@@ -32,13 +32,19 @@ pub(super) const HASH_AT: usize = 24;
 const EPOCH_AT: usize = 32;
 const PARAMS_AT: usize = 40;
 const _: () = assert!(PARAMS_AT + PARAMS * 8 <= HEADER_BYTES);
+// docs/layout.md, byte for byte.
+const _: () = assert!(EPOCH_AT == 32 && PARAMS_AT == 40 && PARAMS_AT + PARAMS * 8 == 104 && HEADER_BYTES == 128);
 
 fn hash<L: Layout>(layout: &L) -> u64 {
+    hash_of(L::KIND, layout.bytes(), &layout.params())
+}
+
+fn hash_of(kind: u64, bytes: usize, params: &[u64; PARAMS]) -> u64 {
     // FNV-1a (Fowler, Noll, Vo): a check against mistakes, not against forgers.
-    let words = [LAYOUT_VERSION.into(), L::KIND, layout.bytes() as u64];
+    let words = [LAYOUT_VERSION.into(), kind, bytes as u64];
     words
         .into_iter()
-        .chain(layout.params())
+        .chain(*params)
         .flat_map(u64::to_le_bytes)
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -59,13 +65,13 @@ pub(super) fn write<L: Layout>(region: &Region, layout: &L, epoch: u64) {
 
 /// Whether a file begins with a segment of any version: what is not ours is never replaced or removed.
 #[cfg(not(loom))]
-pub(super) fn is_in(fd: BorrowedFd<'_>) -> Result<bool, Error> {
+pub(crate) fn is_in(fd: BorrowedFd<'_>) -> Result<bool, Error> {
     Ok(word_in(fd, MAGIC_AT)? >> 32 == MAGIC >> 32)
 }
 
 /// The size that a segment in a file states for itself; not checked against anything.
 #[cfg(not(loom))]
-pub(super) fn stated_bytes(fd: BorrowedFd<'_>) -> Result<u64, Error> {
+pub(crate) fn stated_bytes(fd: BorrowedFd<'_>) -> Result<u64, Error> {
     word_in(fd, SIZE_AT)
 }
 
@@ -78,30 +84,58 @@ fn word_in(fd: BorrowedFd<'_>, at: usize) -> Result<u64, Error> {
 }
 
 #[cfg(not(loom))]
-pub(super) fn expect(what: &'static str, found: u64, expected: u64) -> Result<(), Error> {
+pub(crate) fn expect(what: &'static str, found: u64, expected: u64) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::BadSegment { what, found, expected }) }
 }
 
+/// Reads the header of a region word by word.
 #[cfg(not(loom))]
 pub(super) fn read<L: Layout>(region: &Region) -> Result<(L, u64), Error> {
-    let get = |at: usize| PeerWord::at(region, at).load(Ordering::Relaxed).decode(|word| word);
-    // ORDERING: Acquire, pairs with the Release store of the magic in `write`.
-    let magic = PeerWord::at(region, MAGIC_AT).load(Ordering::Acquire).decode(|word| word);
-    expect("magic", magic >> 32, MAGIC >> 32)?;
-    let version = magic as u32;
-    if version != LAYOUT_VERSION {
-        return Err(Error::LayoutVersion { ours: LAYOUT_VERSION, theirs: version });
-    }
-    expect("kind", get(KIND_AT), L::KIND)?;
-    expect("size", get(SIZE_AT), region.len() as u64)?;
-    let mut params = [0; PARAMS];
-    for (i, param) in params.iter_mut().enumerate() {
-        *param = get(PARAMS_AT + i * 8);
-    }
-    let layout = L::from_params(&params)?;
+    // ORDERING: Acquire, pairs with the Release store of the magic in `write`, which is the first word to be read.
+    let head = Head::read(|at| PeerWord::at(region, at).load(Ordering::Acquire).decode(|word| word))?;
+    expect("kind", head.kind, L::KIND)?;
+    expect("size", head.bytes, region.len() as u64)?;
+    let layout = L::from_params(&head.params)?;
     expect("size by its parameters", region.len() as u64, layout.bytes() as u64)?;
-    expect("layout hash", get(HASH_AT), hash(&layout))?;
-    Ok((layout, get(EPOCH_AT)))
+    expect("layout hash", head.hash, hash(&layout))?;
+    Ok((layout, head.epoch))
+}
+
+/// A header of this version: words that nobody has checked but for the magic.
+#[cfg(not(loom))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) kind: u64,
+    pub(crate) bytes: u64,
+    hash: u64,
+    pub(crate) epoch: u64,
+    pub(crate) params: [u64; PARAMS],
+}
+
+#[cfg(not(loom))]
+impl Head {
+    /// Reads each word once, by a load that is at least Acquire.
+    pub(crate) fn read(get: impl Fn(usize) -> u64) -> Result<Self, Error> {
+        let magic = get(MAGIC_AT);
+        expect("magic", magic >> 32, MAGIC >> 32)?;
+        let version = magic as u32;
+        if version != LAYOUT_VERSION {
+            return Err(Error::LayoutVersion { ours: LAYOUT_VERSION, theirs: version });
+        }
+        Ok(Self {
+            kind: get(KIND_AT),
+            bytes: get(SIZE_AT),
+            hash: get(HASH_AT),
+            epoch: get(EPOCH_AT),
+            params: std::array::from_fn(|i| get(PARAMS_AT + i * 8)),
+        })
+    }
+
+    /// Whether it is the header that the maker of a segment of so many bytes wrote, of whatever kind.
+    pub(crate) fn check(&self, bytes: usize) -> Result<(), Error> {
+        expect("size", self.bytes, bytes as u64)?;
+        expect("layout hash", self.hash, hash_of(self.kind, bytes, &self.params))
+    }
 }
 
 /// The note of a segment whose kind has one, copied out. It stands at the end, complete since before the magic.

@@ -60,12 +60,25 @@ pub(super) fn allocate(fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Error> {
     rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, bytes as u64).map_err(refused("segment", bytes))
 }
 
-pub(super) fn stat(fd: BorrowedFd<'_>) -> Result<Stat, Error> {
+/// Which file, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+pub(crate) fn stat(fd: BorrowedFd<'_>) -> Result<Stat, Error> {
     rustix::fs::fstat(fd).map_err(Error::system("fstat of a segment"))
 }
 
 /// The size of the file behind a segment.
-pub(super) fn file_bytes(stat: &Stat) -> Result<usize, Error> {
+pub(crate) fn file_bytes(stat: &Stat) -> Result<usize, Error> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::BadSegment { what: "file type", found: stat.st_mode.into(), expected: 0o100_000 });
     }

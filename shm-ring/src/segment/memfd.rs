@@ -27,7 +27,7 @@ impl<L: Layout> Segment<L> {
 
     /// Makes a sealed memfd of exactly the layout's size, all of it allocated, and maps it.
     ///
-    /// The descriptor is close-on-exec, the mapping is not inherited over fork, and neither can be executed. `name`
+    /// The descriptor, of which the segment keeps a duplicate, is close-on-exec; the mapping is not inherited over fork, and neither can be executed. `name`
     /// is for tools only. Costs some microseconds and about 2 µs a page.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl<L: Layout> Segment<L> {
         let region = mapping::map(fd.as_fd(), bytes)?;
         mapping::settle_made(&region, fd.as_fd(), options)?;
         rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(Error::system("sealing a segment"))?;
-        Ok((Self::make(region, layout, epoch), fd))
+        Ok((Self::make(region, layout, epoch).found_by(fd.as_fd())?, fd))
     }
 
     /// Checks a descriptor from a peer and maps it: the only way from foreign memory to a segment; [`open_with`] the
@@ -72,7 +72,7 @@ impl<L: Layout> Segment<L> {
         let bytes = mapping::whole_file_bytes(&mapping::stat(fd)?)?;
         let region = mapping::map(fd, bytes)?;
         mapping::settle_opened(&region, options)?;
-        Self::check(region)
+        Self::check(region)?.found_by(fd)
     }
 }
 

@@ -13,7 +13,8 @@
 //! | a file of the caller's | [`Segment::from_fd`] | [`Segment::open_unsealed`] | the caller ends it |
 //!
 //! All of them have exactly the size of their layout, are allocated in full when they are made, cannot be executed and
-//! are not inherited over fork.
+//! are not inherited over fork. All but those on the heap keep one descriptor open for as long as they are mapped, by
+//! which [`crate::inspect`] finds them.
 
 mod header;
 #[cfg(not(loom))]
@@ -28,8 +29,14 @@ mod owned;
 mod place;
 
 use std::fmt;
+#[cfg(not(loom))]
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+#[cfg(not(loom))]
+pub(crate) use header::{Head, expect, is_in as is_segment, stated_bytes};
+#[cfg(not(loom))]
+pub(crate) use mapping::{FileId, file_bytes, stat};
 #[cfg(not(loom))]
 pub use options::SegmentOptions;
 #[cfg(not(loom))]
@@ -91,6 +98,9 @@ pub(crate) struct Memory {
     #[cfg(not(loom))]
     #[allow(dead_code, reason = "held for its lock, which says that the segment is in use")]
     in_use: Option<LockFile>,
+    #[cfg(not(loom))]
+    #[allow(dead_code, reason = "held for `/proc`, where an onlooker finds the memory by it")]
+    file: Option<OwnedFd>,
 }
 
 impl Memory {
@@ -144,6 +154,8 @@ impl<L: Layout> Segment<L> {
             epoch,
             #[cfg(not(loom))]
             in_use: None,
+            #[cfg(not(loom))]
+            file: None,
         };
         Self { memory: Arc::new(memory), layout }
     }
@@ -154,6 +166,16 @@ impl<L: Layout> Segment<L> {
         let memory = Arc::get_mut(&mut self.memory).expect("a segment that was just made has one handle");
         memory.in_use = Some(lock);
         self
+    }
+
+    /// A segment that keeps a descriptor of its memory, so that it can be found under this process in `/proc`; a
+    /// mapping alone cannot be reopened there.
+    #[cfg(not(loom))]
+    fn found_by(mut self, fd: BorrowedFd<'_>) -> Result<Self, Error> {
+        let exhausted = |source| Error::ResourceExhausted { what: "descriptor of a segment", bytes: 0, source };
+        let memory = Arc::get_mut(&mut self.memory).expect("a segment that was just made has one handle");
+        memory.file = Some(fd.try_clone_to_owned().map_err(exhausted)?);
+        Ok(self)
     }
 
     /// What the header states.

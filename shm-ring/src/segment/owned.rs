@@ -33,7 +33,7 @@ impl<L: Layout> Segment<L> {
         let region = mapping::map(fd, bytes)?;
         mapping::settle_made(&region, fd, options)?;
         erase(&region);
-        Ok(Self::make(region, layout, epoch))
+        Self::make(region, layout, epoch).found_by(fd)
     }
 
     /// Opens a segment in a file that the caller owns, made there by [`from_fd`](Self::from_fd).
@@ -54,7 +54,7 @@ impl<L: Layout> Segment<L> {
         mapping::allocate(fd, bytes)?;
         let region = mapping::map(fd, bytes)?;
         mapping::settle_opened(&region, options)?;
-        Self::check(region)
+        Self::check(region)?.found_by(fd)
     }
 }
 

@@ -5,8 +5,8 @@ use std::io;
 
 use crate::arena::{ArenaOwner, BlockRef};
 use crate::error::ClaimError;
-use crate::spsc::cursor::{HEADER, Position, UNIT};
-use crate::spsc::producer::{BLOCK_FRAME, Core, Room};
+use crate::spsc::cursor::{HEADER, Place, Position, UNIT, frame_bytes};
+use crate::spsc::producer::{BLOCK_FRAME, Core, Look, Room};
 use crate::spsc::word::{Header, Kind};
 use crate::sync::Ordering;
 
@@ -16,9 +16,10 @@ use crate::sync::Ordering;
 #[must_use = "a claim that is dropped is taken back"]
 pub struct Claim<'a> {
     core: &'a mut Core,
+    arena: Option<&'a ArenaOwner>,
     /// Where the commit goes, if not into the ring at once.
     draft: Option<&'a mut Draft>,
-    room: Room<'a>,
+    room: Room,
     len: usize,
     written: usize,
     is_open: bool,
@@ -31,9 +32,15 @@ impl fmt::Debug for Claim<'_> {
 }
 
 impl<'a> Claim<'a> {
-    #[inline]
-    pub(super) fn new(core: &'a mut Core, draft: Option<&'a mut Draft>, room: Room<'a>, len: usize) -> Self {
-        Self { core, draft, room, len, written: 0, is_open: true }
+    #[inline(always)]
+    pub(super) fn new(
+        core: &'a mut Core,
+        arena: Option<&'a ArenaOwner>,
+        draft: Option<&'a mut Draft>,
+        room: Room,
+        len: usize,
+    ) -> Self {
+        Self { core, arena, draft, room, len, written: 0, is_open: true }
     }
 
     /// Bytes that the payload may have: what was claimed.
@@ -60,7 +67,7 @@ impl<'a> Claim<'a> {
     ///
     /// # Panics
     /// If there is no room for it in what was claimed.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, bytes: &[u8]) {
         self.write_at(self.written, bytes);
     }
@@ -69,21 +76,15 @@ impl<'a> Claim<'a> {
     ///
     /// # Panics
     /// If it leaves a gap behind what was written, or there is no room for it in what was claimed.
-    #[inline]
+    #[inline(always)]
     pub fn write_at(&mut self, at: usize, bytes: &[u8]) {
-        assert!(
-            at <= self.written && bytes.len() <= self.len - at,
-            "{} bytes at {at} of a claim of {}, {} written",
-            bytes.len(),
-            self.len,
-            self.written
-        );
-        match &mut self.room.block {
-            None => {
-                let frame = self.core.ring.geometry.offset(self.room.place.start);
-                self.core.ring.frames.copy_in(frame + HEADER + at, bytes);
-            }
-            Some(block) => block.write_at(at, bytes),
+        let Self { len, written, room, .. } = *self;
+        if at > written || bytes.len() > len - at {
+            overrun(bytes.len(), at, len, written);
+        }
+        match room.block {
+            None => self.core.ring.frames.copy_in(room.place.start.plus(HEADER + at).to_index(), bytes),
+            Some(block) => write_block(self.arena, block, written, len, at, bytes),
         }
         self.written = self.written.max(at + bytes.len());
     }
@@ -91,39 +92,35 @@ impl<'a> Claim<'a> {
     /// Makes the payload visible, as far as it was written. Wait-free; a system call only if the consumer sleeps.
     ///
     /// In a batch it becomes visible with the batch.
-    #[inline]
+    #[inline(always)]
     pub fn commit(mut self) {
         self.is_open = false;
-        let header = self.header();
-        let place = self.room.place;
-        let tail = self.draft.as_ref().map_or(self.core.tail, |draft| draft.tail);
-        let first = self.core.link(tail, place, header);
-        let end = place.start.plus(header.bytes());
-        match &mut self.draft {
-            None => self.core.publish(first, end, 1),
-            Some(draft) => draft.add(self.core, first, end),
-        }
-    }
-
-    #[inline]
-    fn header(&mut self) -> Header {
-        match self.room.block.take() {
-            None => Header { kind: Kind::Inline, len: self.written as u32 },
+        let Self { room: Room { place, block }, len, written, .. } = self;
+        let header = match block {
+            None => Header { kind: Kind::Inline, len: written as u32 },
             Some(block) => {
-                let at = block.lend();
+                let block = lend(self.core, self.arena, place, block, written, len);
                 if let Some(draft) = &mut self.draft {
-                    draft.blocks.push(at);
-                }
-                let body = self.room.place.start.plus(HEADER);
-                for (i, word) in [at.to_word(), self.written as u64].into_iter().enumerate() {
-                    self.core.ring.header(body.plus(i * 8)).store(word, Ordering::Relaxed);
+                    draft.blocks.extend(block);
                 }
                 Header { kind: Kind::Block, len: BLOCK_FRAME as u32 }
+            }
+        };
+        let end = place.start.plus(header.bytes());
+        match &mut self.draft {
+            None => {
+                self.core.clear(end);
+                let first = self.core.link(self.core.tail, place, header);
+                self.core.publish(first, end, 1);
+            }
+            Some(draft) => {
+                let first = self.core.link(draft.tail, place, header);
+                draft.add(self.core, first, end);
             }
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(mut self, payload: &[u8]) {
         self.write(payload);
         self.commit();
@@ -131,13 +128,60 @@ impl<'a> Claim<'a> {
 }
 
 impl Drop for Claim<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         // Nothing was published and the tail has not moved: the ring is as it was.
         if self.is_open {
-            self.core.count_aborted(1);
+            abort(self.core, self.arena, self.room.block);
         }
     }
+}
+
+// These take a claim apart, because one whose address is given away is kept in memory: then each commit would wait until
+// all that was stored before has left for the other side's cache.
+
+#[cold]
+#[inline(never)]
+fn overrun(bytes: usize, at: usize, len: usize, written: usize) -> ! {
+    panic!("{bytes} bytes at {at} of a claim of {len}, {written} written");
+}
+
+#[cold]
+#[inline(never)]
+fn write_block(arena: Option<&ArenaOwner>, at: BlockRef, written: usize, len: usize, offset: usize, bytes: &[u8]) {
+    if let Some(arena) = arena {
+        let mut block = arena.resume(at, written, len);
+        block.write_at(offset, bytes);
+        block.suspend();
+    }
+}
+
+/// Lends the block to the consumer and writes its name into the frame.
+#[cold]
+#[inline(never)]
+fn lend(
+    core: &Core,
+    arena: Option<&ArenaOwner>,
+    place: Place,
+    at: BlockRef,
+    written: usize,
+    len: usize,
+) -> Option<BlockRef> {
+    let at = arena?.resume(at, written, len).lend();
+    let body = place.start.plus(HEADER);
+    for (i, word) in [at.to_word(), written as u64].into_iter().enumerate() {
+        core.ring.header(body.plus(i * 8)).store(word, Ordering::Relaxed);
+    }
+    Some(at)
+}
+
+#[cold]
+#[inline(never)]
+fn abort(core: &mut Core, arena: Option<&ArenaOwner>, block: Option<BlockRef>) {
+    if let Some((arena, at)) = arena.zip(block) {
+        drop(arena.resume(at, 0, 0));
+    }
+    core.count_aborted(1);
 }
 
 impl io::Write for Claim<'_> {
@@ -167,7 +211,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    #[inline]
+    #[inline(always)]
     fn add(&mut self, core: &Core, first: u64, end: Position) {
         if self.frames == 0 {
             self.first = first;
@@ -199,7 +243,7 @@ impl fmt::Debug for Batch<'_> {
 }
 
 impl<'a> Batch<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(core: &'a mut Core, arena: Option<&'a ArenaOwner>) -> Self {
         // A vector without elements allocates nothing.
         let draft = Draft { tail: core.tail, frames: 0, first: 0, blocks: Vec::new() };
@@ -221,27 +265,45 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// As [`Producer::try_claim`](super::Producer::try_claim). Full: the batch so far can be committed, and another
     /// begun when there is room.
-    #[inline]
+    #[inline(always)]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
-        let room = self.core.try_room(self.arena, self.draft.tail, len)?;
-        Ok(Claim::new(self.core, Some(&mut self.draft), room, len))
+        match self.core.room(self.arena, self.draft.tail, len, Look::Received) {
+            Some(room) => Ok(Claim::new(self.core, self.arena, Some(&mut self.draft), room, len)),
+            None => Err(self.core.refused),
+        }
     }
 
     /// Adds a frame with this payload. Wait-free.
     ///
     /// # Errors
     /// As [`try_claim`](Self::try_claim).
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+        let len = payload.len();
+        if len > self.core.ring.inline_limit {
+            return self.try_send_block(payload);
+        }
+        let tail = self.draft.tail;
+        let Some(place) = self.core.reserve(tail, frame_bytes(len), Look::Received) else {
+            return Err(self.core.refused);
+        };
+        let (first, end) = self.core.fill(tail, place, payload);
+        self.draft.add(self.core, first, end);
+        Ok(())
+    }
+
+    #[cold]
+    fn try_send_block(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
         self.try_claim(payload.len()).map(|claim| claim.send(payload))
     }
 
     /// Makes all frames visible; gives their number. Wait-free; a system call only if the consumer sleeps.
-    #[inline]
+    #[inline(always)]
     pub fn commit(mut self) -> u64 {
         let frames = std::mem::take(&mut self.draft.frames);
         if frames > 0 {
             self.draft.blocks.clear();
+            self.core.clear(self.draft.tail);
             self.core.publish(self.draft.first, self.draft.tail, frames);
         }
         frames
@@ -249,7 +311,7 @@ impl<'a> Batch<'a> {
 }
 
 impl Drop for Batch<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.draft.frames > 0 {
             self.core.count_aborted(self.draft.frames);

@@ -8,69 +8,103 @@ use crate::event::Events;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::control::Control;
-use crate::spsc::cursor::{HEADER, Position};
-use crate::spsc::frame::{Frame, Payload};
+use crate::spsc::cursor::{HEADER, Position, frame_bytes};
+use crate::spsc::frame::Frame;
 use crate::spsc::layout::{self, SpscLayout};
 use crate::spsc::producer::BLOCK_FRAME;
 use crate::spsc::ring::{CLOSED, Ring};
 use crate::spsc::word::{Header, Kind, UNPUBLISHED};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, spin_loop};
 use crate::wait::SpinBudget;
 
-// ORDERING: Release, pairs with the Acquire load in the producer's `Core::learn`; see `Core::release`.
-const RELEASE: Ordering = if cfg!(weaken = "spsc_release_relaxed") { Ordering::Relaxed } else { Ordering::Release };
+/// From so many frames in a row on a consumer that finds nothing more is taken for one that has caught up with a stream.
+const STREAM: u64 = 8;
 
-/// A committed frame that was found at the head.
+/// Pauses before such a consumer looks again, about 24 ns each: at its heels it would take each line from the producer
+/// while it is being written, and both would be slower than with some lines between them.
+const PAUSES: u32 = 6;
+
+/// Looks at the header before the polling budget is asked: about 2 µs.
+const EAGER: u32 = 64;
+
+/// A committed frame that was found at the head. A few plain words, so that they stay in registers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
-    pub(super) payload: Payload,
+    /// Where the payload is, unless it is in a block.
+    pub(super) at: Position,
+    /// Bytes of the payload.
+    pub(super) len: usize,
     /// Where the next frame begins.
     pub(super) end: Position,
+    /// The arena block that holds the payload. Checked: there is such a block, and it has so many bytes.
+    pub(super) block: Option<BlockRef>,
 }
 
 /// The consumer's own positions; kept apart from what its frames borrow.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) ring: Ring,
-    pub(super) arena: Option<ArenaReader>,
+    arena: Option<ArenaReader>,
     /// Where the next frame is, or will be.
     head: Position,
     /// What the producer was told of it; at most a quarter of the ring behind.
     released: Position,
     received: u64,
     empty: u64,
-    /// Whether the last look found nothing.
-    is_empty: bool,
+    /// How many frames had been received when the ring was last found empty. At first one less than none, so that the
+    /// first look counts as well.
+    dry_at: u64,
     closed: bool,
+    /// Why the last look found nothing.
+    pub(super) missed: RecvError,
+    /// What the last look found that was not the common case.
+    found: Found,
 }
 
 impl Core {
-    /// Looks for a committed frame. One load of the next header, if it is there.
-    #[inline]
-    pub(super) fn find(&mut self) -> Result<Found, RecvError> {
-        let mut at = self.head;
+    /// Looks for a committed frame: one load of the next header, if it is there. `None`: `missed` says why.
+    #[inline(always)]
+    pub(super) fn find(&mut self) -> Option<Found> {
+        let at = self.head;
         // ORDERING: Acquire, pairs with the Release store in the producer's `Core::publish`.
-        let mut word = self.ring.header(at).load(Ordering::Acquire).decode(|word| word);
-        if word == UNPUBLISHED {
-            word = self.find_late()?;
+        let word = self.ring.header(at).load(Ordering::Acquire).decode(|word| word);
+        // The common case by one comparison; everything else, and everything impossible, takes the long way.
+        let geometry = self.ring.geometry;
+        if let Some(len) = Header::inline_len(word, at)
+            && frame_bytes(len) <= geometry.to_end(at)
+        {
+            return Some(Found { at: at.plus(HEADER), len, end: at.plus(frame_bytes(len)), block: None });
         }
-        let mut header = self.check(at, word)?;
-        if header.kind == Kind::Pad {
-            (at, header) = self.behind_pad(at, header, word)?;
+        // Its answer is left in `found`, for what is returned through memory would take the common case there as well.
+        self.find_other(word).then_some(self.found)
+    }
+
+    /// The long way, for a word that is no inline frame's.
+    #[inline(never)]
+    fn find_other(&mut self, word: u64) -> bool {
+        let found = if word == UNPUBLISHED { self.look_again() } else { Ok(word) };
+        match found.and_then(|word| self.decode(word)) {
+            Ok(found) => self.found = found,
+            Err(missed) => {
+                self.missed = missed;
+                return false;
+            }
         }
-        let body = at.plus(HEADER);
-        let payload = match header.kind {
-            Kind::Inline => Payload::Inline { at: self.ring.geometry.offset(body), len: header.len as usize },
-            _ => self.block_of(body, header)?,
-        };
-        Ok(Found { payload, end: at.plus(header.bytes()) })
+        true
     }
 
     /// Nothing was there: gives back what was received, and says why if nothing will come.
-    #[inline(never)]
-    fn find_late(&mut self) -> Result<u64, RecvError> {
-        if !self.is_empty {
-            self.is_empty = true;
+    fn look_again(&mut self) -> Result<u64, RecvError> {
+        if !cfg!(loom) && self.received.wrapping_sub(self.dry_at) >= STREAM {
+            (0..PAUSES).for_each(|_| spin_loop());
+            // ORDERING: Acquire, as in `find`.
+            let later = self.ring.header(self.head).load(Ordering::Acquire).decode(|word| word);
+            if later != UNPUBLISHED {
+                return Ok(later);
+            }
+        }
+        if self.dry_at != self.received {
+            self.dry_at = self.received;
             self.empty += 1;
             self.ring.word::<{ layout::EMPTY }>().store(self.empty, Ordering::Relaxed);
             if self.released != self.head {
@@ -90,15 +124,26 @@ impl Core {
         }
     }
 
-    #[inline]
+    fn decode(&self, word: u64) -> Result<Found, RecvError> {
+        let mut at = self.head;
+        let mut header = self.check(at, word)?;
+        if header.kind == Kind::Pad {
+            (at, header) = self.behind_pad(at, header, word)?;
+        }
+        let (body, end) = (at.plus(HEADER), at.plus(header.bytes()));
+        match header.kind {
+            Kind::Inline => Ok(Found { at: body, len: header.len as usize, end, block: None }),
+            _ => self.named_block(body, end, header),
+        }
+    }
+
     fn check(&self, at: Position, word: u64) -> Result<Header, RecvError> {
         let geometry = self.ring.geometry;
-        let header = Header::from_word(word, geometry.lap(at), geometry.to_end(at));
+        let header = Header::from_word(word, at, geometry.to_end(at));
         header.ok_or(RecvError::Corrupt { what: "frame header", found: word, at: at.to_word() })
     }
 
     /// The frame that caused a wrap: at the beginning of the memory, and committed before the padding.
-    #[cold]
     fn behind_pad(&self, at: Position, pad: Header, word: u64) -> Result<(Position, Header), RecvError> {
         if pad.bytes() != self.ring.geometry.to_end(at) {
             return Err(RecvError::Corrupt { what: "padding", found: word, at: at.to_word() });
@@ -114,30 +159,36 @@ impl Core {
     }
 
     /// The block that a frame names: a real one, and long enough.
-    #[cold]
-    fn block_of(&self, body: Position, header: Header) -> Result<Payload, RecvError> {
+    fn named_block(&self, body: Position, end: Position, header: Header) -> Result<Found, RecvError> {
         let word = |i: usize| self.ring.header(body.plus(i * 8)).load(Ordering::Relaxed).decode(|word| word);
-        let (name, len) = (word(0), word(1));
-        let block = Payload::Block { at: BlockRef::from_word(name), len: usize::try_from(len).unwrap_or(usize::MAX) };
-        let is_whole = header.len as usize == BLOCK_FRAME;
-        match self.arena.as_ref().filter(|_| is_whole) {
-            Some(arena) if block.is_in(arena) => Ok(block),
+        let (name, len) = (word(0), usize::try_from(word(1)).unwrap_or(usize::MAX));
+        let block = BlockRef::from_word(name);
+        let is_named = header.len as usize == BLOCK_FRAME;
+        match self.arena.as_ref().filter(|_| is_named) {
+            Some(arena) if arena.check(block, len).is_ok() => Ok(Found { at: body, len, end, block: Some(block) }),
             _ => Err(RecvError::Corrupt { what: "arena block", found: name, at: body.to_word() }),
         }
     }
 
+    /// The payload in a block, which was checked when its frame was found.
+    #[cfg(not(loom))]
+    #[cold]
+    pub(super) fn block(&self, at: BlockRef, len: usize) -> &[u8] {
+        self.arena.as_ref().and_then(|arena| arena.read(at, len).ok()).unwrap_or(&[])
+    }
+
     /// Gives a frame back: it, and all before it, may be written again. Wait-free.
-    #[inline]
+    #[inline(always)]
     pub(super) fn release(&mut self, found: Found) {
         self.head = found.end;
         self.received = self.received.wrapping_add(1);
-        self.is_empty = false;
         // ORDERING: Release, pairs with the Acquire load in the producer's `Core::learn`: our reads of the frame are
-        // over (`spsc_release_relaxed`).
-        self.ring.word::<{ layout::HEAD }>().store(self.head.to_word(), RELEASE);
+        // over. Weakened, a frame could be overwritten while it is read. (No model shows it: loom does not move loads
+        // behind later stores.)
+        self.ring.word::<{ layout::HEAD }>().store(self.head.to_word(), Ordering::Release);
         self.ring.word::<{ layout::RECEIVED }>().store(self.received, Ordering::Relaxed);
-        if let Payload::Block { at, .. } = found.payload {
-            self.give_back(at);
+        if let Some(block) = found.block {
+            self.give_back(block);
         }
         if self.head.since(self.released) >= self.ring.geometry.release_from() {
             self.tell();
@@ -154,10 +205,11 @@ impl Core {
     }
 
     /// Tells the producer what was received, and wakes it if it waits for that.
+    #[inline(never)]
     fn tell(&mut self) {
         self.released = self.head;
         // ORDERING: Release, pairs with the Acquire load in the producer's `Core::learn`, as for the head.
-        self.ring.word::<{ layout::RELEASED }>().store(self.released.to_word(), RELEASE);
+        self.ring.word::<{ layout::RELEASED }>().store(self.released.to_word(), Ordering::Release);
         self.ring.space.notify();
     }
 }
@@ -171,6 +223,8 @@ pub struct Consumer {
     pub(super) core: Core,
     pub(super) data: Signal,
     spin: SpinBudget,
+    /// A child has the handle, but not the memory.
+    process: u32,
 }
 
 impl Consumer {
@@ -184,8 +238,19 @@ impl Consumer {
         let arena = ring.layout.arena().map(|arena| ArenaReader::new(segment.memory(), layout::ARENA_AT, arena));
         let head = Position::from_word(ring.value::<{ layout::HEAD }>());
         let data = ring.data.clone();
-        let core = Core { ring, arena, head, released: head, received: 0, empty: 0, is_empty: false, closed: false };
-        Ok(Self { core, data, spin: super::default_spin() })
+        let core = Core {
+            ring,
+            arena,
+            head,
+            released: head,
+            received: 0,
+            empty: 0,
+            dry_at: u64::MAX,
+            closed: false,
+            missed: RecvError::Empty,
+            found: Found { at: head, len: 0, end: head, block: None },
+        };
+        Ok(Self { core, data, spin: super::default_spin(), process: std::process::id() })
     }
 
     /// Sets how long the waiting forms poll before they sleep; by default [`DEFAULT_SPIN`](crate::wait::DEFAULT_SPIN).
@@ -198,19 +263,24 @@ impl Consumer {
     /// # Errors
     /// [`RecvError::Empty`]; [`RecvError::Closed`] once nothing will come any more; [`RecvError::Corrupt`] if the
     /// producer wrote what cannot be.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Frame<'_>, RecvError> {
-        let found = self.core.find()?;
-        Ok(Frame::new(&mut self.core, found))
+        match self.core.find() {
+            Some(found) => Ok(Frame::new(&mut self.core, found)),
+            None => Err(self.core.missed),
+        }
     }
 
     /// As [`try_recv`](Self::try_recv), but waits while the ring is empty.
     ///
     /// # Errors
     /// As [`try_recv`](Self::try_recv), but never `Empty`.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<Frame<'_>, RecvError> {
-        self.recv_until(None)
+        match self.core.find() {
+            Some(found) => Ok(Frame::new(&mut self.core, found)),
+            None => self.late(None),
+        }
     }
 
     /// As [`recv`](Self::recv), but no longer than until `deadline`.
@@ -218,18 +288,50 @@ impl Consumer {
     /// # Errors
     /// As [`recv`](Self::recv), and [`RecvError::TimedOut`].
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Frame<'_>, RecvError> {
-        self.recv_until(Some(crate::clock::ns_of(deadline)))
+        match self.core.find() {
+            Some(found) => Ok(Frame::new(&mut self.core, found)),
+            None => self.late(Some(crate::clock::ns_of(deadline))),
+        }
     }
 
-    #[inline]
-    fn recv_until(&mut self, until_ns: Option<u64>) -> Result<Frame<'_>, RecvError> {
-        let Self { core, data, spin } = self;
-        let found = data.wait(spin, until_ns, || match core.find() {
-            Err(RecvError::Empty) => None,
-            settled => Some(settled),
-        });
-        let found = found.ok_or(RecvError::TimedOut)??;
-        Ok(Frame::new(core, found))
+    /// The frame that was not there at the first look.
+    #[inline(always)]
+    fn late(&mut self, until_ns: Option<u64>) -> Result<Frame<'_>, RecvError> {
+        if self.wait(until_ns) {
+            let found = self.core.found;
+            return Ok(Frame::new(&mut self.core, found));
+        }
+        Err(self.core.missed)
+    }
+
+    /// Waits for a frame and leaves it in `found`, or in `missed` why there is none.
+    #[cold]
+    #[inline(never)]
+    fn wait(&mut self, until_ns: Option<u64>) -> bool {
+        let Self { core, data, spin, .. } = self;
+        if core.missed != RecvError::Empty {
+            return false;
+        }
+        let mut settled = || match core.find() {
+            None if core.missed == RecvError::Empty => None,
+            None => Some(false),
+            Some(found) => {
+                core.found = found;
+                Some(true)
+            }
+        };
+        // The budget looks at the clock now and then, which would delay the answer to a peer that is quick.
+        let eager = if spin.ns() > 0 { EAGER } else { 0 };
+        for _ in 0..eager {
+            spin_loop();
+            if let Some(settled) = settled() {
+                return settled;
+            }
+        }
+        data.wait(spin, until_ns, settled).unwrap_or_else(|| {
+            core.missed = RecvError::TimedOut;
+            false
+        })
     }
 
     /// Receives up to `budget` frames, as long as there are any; gives their number. Wait-free but for `receive`.
@@ -285,6 +387,9 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.close();
+        // In a forked child the memory is not mapped, and the ring is the parent's.
+        if self.process == std::process::id() {
+            self.close();
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! A ring seen from outside.
 
 use crate::event::Events;
+use crate::peer;
 use crate::segment::Segment;
+use crate::signal::SignalStats;
+use crate::spsc::cursor::{Geometry, Position};
 use crate::spsc::layout::{self, SpscLayout};
 use crate::spsc::ring::{CLOSED, DIED, End, Ring};
 
@@ -18,6 +21,8 @@ pub struct EndStats {
     pub end: End,
     /// The process that attached, as it called itself; zero while nobody has.
     pub pid: u32,
+    /// Whether it has said that it sleeps. May be left from a sleep that is over: nobody takes it back.
+    pub asleep: bool,
     /// How often this end was woken from a sleep.
     pub wakes: u64,
     /// How often it slept over something that was there, until the safety time-out. Expected 0.
@@ -55,6 +60,50 @@ pub struct Stats {
     pub consumer: EndStats,
 }
 
+impl EndStats {
+    pub(crate) fn new(end: End, role: u64, signal: SignalStats) -> Self {
+        let SignalStats { asleep, wakes, rescues } = signal;
+        Self { end, pid: role as u32, asleep, wakes, rescues }
+    }
+}
+
+impl Stats {
+    /// From the words of a ring's segment, which `value` reads in the order in which it is called.
+    pub(crate) fn read(layout: &SpscLayout, value: impl Fn(usize) -> u64) -> Self {
+        let geometry = Geometry::new(layout.capacity());
+        let word = |at: usize| value(layout::WORDS_AT + at);
+        let end = |role: usize, end: usize, signal: usize| {
+            let (role, end) = (word(role), word(end));
+            let end = match (role, end) {
+                (_, DIED) => End::Died,
+                (_, CLOSED) => End::Closed,
+                (0, _) => End::Free,
+                _ => End::Attached,
+            };
+            EndStats::new(end, role, SignalStats::read(signal, &value))
+        };
+        // What the consumer has done first: what the producer had done before that is then seen.
+        let (head, received) = (word(layout::HEAD), word(layout::RECEIVED));
+        let (tail, sent) = (word(layout::TAIL), word(layout::SENT));
+        let used = geometry.used(Position::from_word(head), Position::from_word(tail));
+        Self {
+            capacity: layout.capacity(),
+            used,
+            free: geometry.most_used().saturating_sub(used),
+            tail,
+            head,
+            frames: geometry.queued(received, sent),
+            sent,
+            received,
+            aborted: word(layout::ABORTED),
+            full: word(layout::FULL),
+            empty: word(layout::EMPTY),
+            producer: end(layout::PRODUCER_ROLE, layout::PRODUCER_END, layout::SPACE_SIGNAL_AT),
+            consumer: end(layout::CONSUMER_ROLE, layout::CONSUMER_END, layout::DATA_SIGNAL_AT),
+        }
+    }
+}
+
 impl Control {
     /// Over a ring's segment. `events` are those of the ring, so that an end that waits by eventfd learns of an end.
     pub fn over(segment: &Segment<SpscLayout>, events: Events) -> Self {
@@ -63,41 +112,7 @@ impl Control {
 
     /// Looks at everything. Some twenty loads.
     pub fn stats(&self) -> Stats {
-        let ring = &self.0;
-        let end = |role: u64, end: u64, (wakes, rescues)| EndStats {
-            end: match (role, end) {
-                (_, DIED) => End::Died,
-                (_, CLOSED) => End::Closed,
-                (0, _) => End::Free,
-                _ => End::Attached,
-            },
-            pid: role as u32,
-            wakes,
-            rescues,
-        };
-        Stats {
-            capacity: ring.layout.capacity(),
-            used: ring.used(),
-            free: ring.free(),
-            head: ring.value::<{ layout::HEAD }>(),
-            tail: ring.value::<{ layout::TAIL }>(),
-            frames: ring.queued(),
-            received: ring.value::<{ layout::RECEIVED }>(),
-            sent: ring.value::<{ layout::SENT }>(),
-            aborted: ring.value::<{ layout::ABORTED }>(),
-            full: ring.value::<{ layout::FULL }>(),
-            empty: ring.value::<{ layout::EMPTY }>(),
-            producer: end(
-                ring.value::<{ layout::PRODUCER_ROLE }>(),
-                ring.value::<{ layout::PRODUCER_END }>(),
-                ring.space.counts(),
-            ),
-            consumer: end(
-                ring.value::<{ layout::CONSUMER_ROLE }>(),
-                ring.value::<{ layout::CONSUMER_END }>(),
-                ring.data.counts(),
-            ),
-        }
+        Stats::read(&self.0.layout, peer::values(self.0.memory().region()))
     }
 
     /// Ends the ring for both: no further claim succeeds, the consumer receives what is there and then

@@ -13,10 +13,11 @@ const RESERVE: u64 = if cfg!(weaken = "spsc_no_reserve") { 0 } else { UNIT as u6
 /// Bytes that a frame with so many bytes of payload takes. No payload over the inline limit gets here.
 #[inline(always)]
 pub(super) const fn frame_bytes(len: usize) -> usize {
-    (len + HEADER).next_multiple_of(UNIT)
+    (len + HEADER + UNIT - 1) & !(UNIT - 1)
 }
 
-/// A count of bytes since the ring was made, modulo 2^64. Never an index into memory; see [`Geometry::offset`].
+/// A count of bytes since the ring was made, modulo 2^64. What it names in memory is for the window to say, which takes
+/// positions modulo its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position(u64);
 
@@ -29,6 +30,12 @@ impl Position {
     #[inline(always)]
     pub(super) fn to_word(self) -> u64 {
         self.0
+    }
+
+    /// For the window, which takes it modulo its length; `usize` has 64 bits here.
+    #[inline(always)]
+    pub(super) fn to_index(self) -> usize {
+        self.0 as usize
     }
 
     #[inline(always)]
@@ -54,8 +61,6 @@ impl Position {
 pub(super) struct Geometry {
     /// Capacity less one.
     mask: u64,
-    /// Logarithm of the capacity.
-    shift: u32,
 }
 
 /// Where a frame goes.
@@ -70,23 +75,12 @@ pub(super) struct Place {
 impl Geometry {
     /// For a capacity that is a power of two.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { mask: capacity as u64 - 1, shift: capacity.trailing_zeros() }
+        Self { mask: capacity as u64 - 1 }
     }
 
     #[inline(always)]
     pub(super) fn capacity(self) -> u64 {
         self.mask + 1
-    }
-
-    #[inline(always)]
-    pub(super) fn offset(self, at: Position) -> usize {
-        (at.0 & self.mask) as usize
-    }
-
-    /// How often the ring had wrapped at a position.
-    #[inline(always)]
-    pub(super) fn lap(self, at: Position) -> u64 {
-        at.0 >> self.shift
     }
 
     /// Bytes from a position to the end of the memory; at least [`UNIT`].
@@ -106,6 +100,18 @@ impl Geometry {
     #[inline(always)]
     pub(super) fn limit(self, head: Position) -> Position {
         Position(head.0.wrapping_add(self.capacity() - RESERVE))
+    }
+
+    /// Frames on their way, by what both ends counted. A producer counts after it publishes, so a frame may be received
+    /// an instant before it is counted.
+    pub(super) fn queued(self, received: u64, sent: u64) -> u64 {
+        u64::try_from(sent.wrapping_sub(received) as i64).unwrap_or(0).min(self.capacity())
+    }
+
+    /// Bytes on their way, likewise.
+    pub(super) fn used(self, head: Position, tail: Position) -> usize {
+        let used = tail.since(head);
+        if used > u64::MAX / 2 { 0 } else { used.min(self.capacity()) as usize }
     }
 
     /// Most bytes that frames ever take.

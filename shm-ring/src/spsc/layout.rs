@@ -77,8 +77,7 @@ impl SpscLayout {
 
     /// A ring for payloads of mostly `len` bytes, with the capacity that measured best for them.
     ///
-    /// Small frames stream best through a ring that stays in the caches of both sides; large ones, which are written
-    /// past the caches, need a few in flight.
+    /// Small frames stream best through a ring that stays in the caches of both sides; large ones need a few in flight.
     ///
     /// # Errors
     /// [`Error::BadSegment`] if no ring has room for two such payloads: those belong into an arena.
@@ -93,6 +92,14 @@ impl SpscLayout {
     #[must_use]
     pub fn with_arena(self, arena: ArenaLayout) -> Self {
         Self { arena, ..self }
+    }
+
+    /// From a header's parameters, for whoever only looks and takes no part in the way of fencing.
+    #[cfg(not(loom))]
+    pub(crate) fn for_onlooker(params: &[u64; 8]) -> Result<Self, Error> {
+        let mut params = *params;
+        params[1] = Fencing::Both.to_param();
+        Self::from_params(&params)
     }
 
     fn checked(capacity: usize, fencing: Fencing, arena: ArenaLayout) -> Result<Self, Error> {

@@ -56,7 +56,7 @@
 //! - The consumer tells the producer how far it is after every quarter of the ring, when it finds nothing, and when a
 //!   block comes back. A producer that finds no room looks at the exact head as well before it says `Full`; one that
 //!   waits for room waits for the quarter, so that the two do not take turns on one line.
-//! - Two loads and six stores for a frame, all of lines that stay with their owner but for the frame's own.
+//! - Three loads and six stores for a frame, all of lines that stay with their owner but for the frame's own.
 //!
 //! # The end
 //! Each end may close, and does when it is dropped. Whoever learns that a process died says so by a [`Control`]; what
@@ -67,7 +67,11 @@ mod consumer;
 mod control;
 mod cursor;
 mod frame;
+#[cfg(all(test, not(loom)))]
+mod hostile;
 mod layout;
+#[cfg(all(test, not(loom)))]
+mod machine;
 mod producer;
 #[cfg(all(test, not(loom)))]
 mod released_lags;
@@ -97,6 +101,16 @@ pub use ring::End;
 pub fn pair(segment: &Segment<SpscLayout>) -> Result<(Producer, Consumer), Error> {
     let producer = Producer::attach(segment, Events::default())?;
     Ok((producer, Consumer::attach(segment, Events::default())?))
+}
+
+/// Both ends of a fresh ring whose positions begin at `start`, as after so many bytes: for tests and models.
+#[cfg(any(test, loom))]
+pub(crate) fn pair_from(segment: &Segment<SpscLayout>, start: u64) -> (Producer, Consumer) {
+    let ring = ring::Ring::over(segment, Events::default());
+    ring.word::<{ layout::TAIL }>().store(start, crate::sync::Ordering::Relaxed);
+    ring.word::<{ layout::HEAD }>().store(start, crate::sync::Ordering::Relaxed);
+    ring.word::<{ layout::RELEASED }>().store(start, crate::sync::Ordering::Relaxed);
+    pair(segment).expect("nobody has attached to a fresh ring")
 }
 
 /// Models have no time, so they do not poll.

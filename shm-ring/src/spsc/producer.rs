@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::arena::{ArenaOwner, Block};
+use crate::arena::{ArenaOwner, Block, BlockRef};
 use crate::error::{ClaimError, Error};
 use crate::event::Events;
+use crate::raw::LINE;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::claim::{Batch, Claim};
 use crate::spsc::control::Control;
-use crate::spsc::cursor::{Place, Position, frame_bytes};
+use crate::spsc::cursor::{HEADER, Place, Position, frame_bytes};
 use crate::spsc::layout::{self, SpscLayout};
 use crate::spsc::ring::{CLOSED, Ring};
 use crate::spsc::word::{Header, Kind, UNPUBLISHED};
@@ -18,6 +19,10 @@ use crate::wait::SpinBudget;
 
 // ORDERING: Release, pairs with the Acquire load in `Consumer::find`; see `Core::publish`.
 const PUBLISH: Ordering = if cfg!(weaken = "spsc_publish_relaxed") { Ordering::Relaxed } else { Ordering::Release };
+
+/// How long a producer sleeps before it looks for room that it was not told of; doubles up to [`UNTOLD_LAST_NS`].
+const UNTOLD_FIRST_NS: u64 = 10_000_000;
+const UNTOLD_LAST_NS: u64 = 1_000_000_000;
 
 /// How far a refused claim goes to find room.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,26 +47,28 @@ pub(super) struct Core {
     /// Whether the last claim was refused.
     is_full: bool,
     closed: bool,
+    /// Why the last claim was refused. Here, and not in what a look for room returns, to keep that in registers.
+    pub(super) refused: ClaimError,
 }
 
 impl Core {
-    /// Room for a frame of so many bytes behind `tail`. Two loads, unless the known room is used up.
-    #[inline]
-    fn reserve(&mut self, tail: Position, bytes: usize, look: Look) -> Result<Place, ClaimError> {
-        if self.ring.consumer_has_ended() {
-            return Err(ClaimError::Closed);
-        }
+    /// Room for a frame of so many bytes behind `tail`: two loads, unless the known room is used up. `None`: `refused`
+    /// says why.
+    #[inline(always)]
+    pub(super) fn reserve(&mut self, tail: Position, bytes: usize, look: Look) -> Option<Place> {
         let place = self.ring.geometry.place(tail, bytes);
         let needed = place.pad + bytes;
-        if (needed as u64) > self.limit.since(tail) {
-            self.find_room(tail, needed, look)?;
-        }
-        Ok(place)
+        let is_known = needed as u64 <= self.limit.since(tail) && !self.ring.consumer_has_ended();
+        (is_known || self.find_room(tail, needed, look)).then_some(place)
     }
 
-    #[cold]
-    fn find_room(&mut self, tail: Position, needed: usize, look: Look) -> Result<(), ClaimError> {
-        if self.closed {
+    #[inline(never)]
+    fn find_room(&mut self, tail: Position, needed: usize, look: Look) -> bool {
+        self.look_for_room(tail, needed, look).map_err(|refused| self.refused = refused).is_ok()
+    }
+
+    fn look_for_room(&mut self, tail: Position, needed: usize, look: Look) -> Result<(), ClaimError> {
+        if self.closed || self.ring.consumer_has_ended() {
             return Err(ClaimError::Closed);
         }
         self.learn::<{ layout::RELEASED }>("released position")?;
@@ -81,10 +88,48 @@ impl Core {
         Err(ClaimError::Full { needed, free })
     }
 
+    /// Room for a payload of `len` bytes behind `tail`: for the payload, or for the name of a block. `None`: `refused`
+    /// says why.
+    #[inline(always)]
+    pub(super) fn room(&mut self, arena: Option<&ArenaOwner>, tail: Position, len: usize, look: Look) -> Option<Room> {
+        if len <= self.ring.inline_limit {
+            return self.reserve(tail, frame_bytes(len), look).map(|place| Room { place, block: None });
+        }
+        let block = self.allocate(arena, tail, len, look)?;
+        Some(Room { place: self.ring.geometry.place(tail, frame_bytes(BLOCK_FRAME)), block: Some(block) })
+    }
+
+    /// As [`room`](Self::room), for a loop that waits: `None` while the ring is full.
+    pub(super) fn room_at_last(
+        &mut self,
+        arena: Option<&ArenaOwner>,
+        len: usize,
+        look: Look,
+    ) -> Option<Result<Room, ClaimError>> {
+        match self.room(arena, self.tail, len, look) {
+            None if matches!(self.refused, ClaimError::Full { .. }) => None,
+            room => Some(room.ok_or(self.refused)),
+        }
+    }
+
+    /// A block for the payload, and room for its name.
+    #[cold]
+    fn allocate(&mut self, arena: Option<&ArenaOwner>, tail: Position, len: usize, look: Look) -> Option<BlockRef> {
+        let limit = self.ring.layout.limit();
+        let Some(arena) = arena.filter(|_| len <= limit) else {
+            self.refused = ClaimError::TooLarge { len, limit };
+            return None;
+        };
+        self.reserve(tail, frame_bytes(BLOCK_FRAME), look)?;
+        // None is free: all that would do are with the consumer, and come back when it drops their frames.
+        self.refused = ClaimError::Full { needed: len, free: 0 };
+        arena.allocate(len).map(Block::suspend)
+    }
+
     /// Learns how far the consumer is, from one of its words.
     fn learn<const AT: usize>(&mut self, what: &'static str) -> Result<(), ClaimError> {
         // ORDERING: Acquire, pairs with the Release stores of both words in the consumer's `Core::release`: its reads
-        // of what we are about to write are over. Weakened there (`spsc_release_relaxed`), a frame is torn.
+        // of what we are about to write are over.
         let seen = self.ring.word::<AT>().load(Ordering::Acquire);
         let (geometry, tail) = (self.ring.geometry, self.tail);
         let limit = seen.decode(|word| {
@@ -100,14 +145,13 @@ impl Core {
     }
 
     /// Writes every header of a frame that follows `tail` but the one at `tail`, and gives that one's word.
-    #[inline]
+    #[inline(always)]
     pub(super) fn link(&self, tail: Position, place: Place, header: Header) -> u64 {
-        let geometry = self.ring.geometry;
-        let word = header.to_word(geometry.lap(place.start));
+        let word = header.to_word(place.start);
         if place.pad == 0 {
             return word;
         }
-        let pad = Header { kind: Kind::Pad, len: place.pad as u32 - 8 }.to_word(geometry.lap(tail));
+        let pad = Header { kind: Kind::Pad, len: place.pad as u32 - 8 }.to_word(tail);
         if cfg!(weaken = "spsc_pad_first") {
             self.ring.header(tail).store(pad, PUBLISH);
         }
@@ -116,19 +160,38 @@ impl Core {
         pad
     }
 
-    /// Makes the frames from the tail up to `end` visible, by the header at the tail. Wait-free.
-    #[inline]
-    pub(super) fn publish(&mut self, first: u64, end: Position, frames: u64) {
-        let clear_next = || self.ring.header(end).store(UNPUBLISHED, Ordering::Relaxed);
-        // Before the publication: what lies behind the last frame is old payload, and would be read as a header.
+    /// Clears the header behind a frame that ends at `end`, before the frame is published: what lies there is old
+    /// payload, and would be read as a header.
+    #[inline(always)]
+    pub(super) fn clear(&self, end: Position) {
         if cfg!(not(weaken = "spsc_clear_after_publish")) {
-            clear_next();
+            self.ring.header(end).store(UNPUBLISHED, Ordering::Relaxed);
         }
+    }
+
+    /// Asks for the lines of a frame to come, which the consumer still has: one by one, as the stores reach them, a stream
+    /// of small frames would wait for each. Not those next to `end`, which the consumer polls, and not what it has yet
+    /// to read.
+    #[inline(always)]
+    fn prefetch(&self, end: Position, bytes: usize) {
+        const FRAMES: usize = 16;
+        const MOST: usize = 1024;
+        let ahead = (bytes * FRAMES).min(MOST);
+        if bytes < MOST && self.limit.since(end) >= (ahead + bytes) as u64 {
+            for line in (ahead..ahead + bytes).step_by(LINE) {
+                self.ring.frames.prefetch_for_write(end.plus(line).to_index());
+            }
+        }
+    }
+
+    /// Makes the frames from the tail up to `end` visible, by the header at the tail; the one at `end` is clear. Wait-free.
+    #[inline(always)]
+    pub(super) fn publish(&mut self, first: u64, end: Position, frames: u64) {
         // ORDERING: Release, pairs with the Acquire load in `Consumer::find`: whoever sees this header sees the payload,
         // the headers behind it and that the one behind the last is clear (`spsc_publish_relaxed`).
         self.ring.header(self.tail).store(first, PUBLISH);
         if cfg!(weaken = "spsc_clear_after_publish") {
-            clear_next();
+            self.ring.header(end).store(UNPUBLISHED, Ordering::Relaxed);
         }
         // After the publication: the account is for onlookers, and a consumer waits for the header.
         self.tail = end;
@@ -144,42 +207,13 @@ impl Core {
     }
 }
 
-/// Where a claimed payload goes.
-pub(super) struct Room<'a> {
+/// Where a claimed payload goes. A few plain words, so that they stay in registers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Of its frame.
     pub(super) place: Place,
-    /// Set if it goes into the arena.
-    pub(super) block: Option<Block<'a>>,
-}
-
-/// Room for a payload of `len` bytes behind `tail`.
-#[inline]
-pub(super) fn room<'a>(
-    core: &mut Core,
-    arena: Option<&'a ArenaOwner>,
-    tail: Position,
-    len: usize,
-    look: Look,
-) -> Result<Room<'a>, ClaimError> {
-    if len <= core.ring.inline_limit {
-        return Ok(Room { place: core.reserve(tail, frame_bytes(len), look)?, block: None });
-    }
-    room_in_arena(core, arena, tail, len, look)
-}
-
-#[cold]
-fn room_in_arena<'a>(
-    core: &mut Core,
-    arena: Option<&'a ArenaOwner>,
-    tail: Position,
-    len: usize,
-    look: Look,
-) -> Result<Room<'a>, ClaimError> {
-    let limit = core.ring.layout.limit();
-    let Some(arena) = arena.filter(|_| len <= limit) else { return Err(ClaimError::TooLarge { len, limit }) };
-    let place = core.reserve(tail, frame_bytes(BLOCK_FRAME), look)?;
-    // All blocks that would do are with the consumer, or free again when it next drops a frame.
-    let block = arena.allocate(len).ok_or(ClaimError::Full { needed: len, free: 0 })?;
-    Ok(Room { place, block: Some(block) })
+    /// The block for it, if it goes into the arena.
+    pub(super) block: Option<BlockRef>,
 }
 
 /// Bytes of payload of a frame that names a block.
@@ -195,6 +229,8 @@ pub struct Producer {
     pub(super) arena: Option<ArenaOwner>,
     pub(super) space: Signal,
     spin: SpinBudget,
+    /// A child has the handle, but not the memory.
+    process: u32,
 }
 
 impl Producer {
@@ -209,8 +245,18 @@ impl Producer {
         let tail = Position::from_word(ring.value::<{ layout::TAIL }>());
         let space = ring.space.clone();
         // No room is known yet: the first claim looks for it.
-        let core = Core { ring, tail, limit: tail, sent: 0, aborted: 0, full: 0, is_full: false, closed: false };
-        Ok(Self { core, arena, space, spin: super::default_spin() })
+        let core = Core {
+            ring,
+            tail,
+            limit: tail,
+            sent: 0,
+            aborted: 0,
+            full: 0,
+            is_full: false,
+            closed: false,
+            refused: ClaimError::Closed,
+        };
+        Ok(Self { core, arena, space, spin: super::default_spin(), process: std::process::id() })
     }
 
     /// Sets how long the waiting forms poll before they sleep; by default [`DEFAULT_SPIN`](crate::wait::DEFAULT_SPIN).
@@ -223,14 +269,17 @@ impl Producer {
     /// # Errors
     /// [`ClaimError::Full`] with the bytes needed and free, [`ClaimError::TooLarge`] if it can never fit,
     /// [`ClaimError::Closed`] if the consumer has closed or died, [`ClaimError::Corrupt`] if it wrote what cannot be.
-    #[inline]
+    #[inline(always)]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
-        let tail = self.core.tail;
-        let room = room(&mut self.core, self.arena.as_ref(), tail, len, Look::Received)?;
-        Ok(Claim::new(&mut self.core, None, room, len))
+        let Self { core, arena, .. } = self;
+        match core.room(arena.as_ref(), core.tail, len, Look::Received) {
+            Some(room) => Ok(Claim::new(core, arena.as_ref(), None, room, len)),
+            None => Err(core.refused),
+        }
     }
 
-    /// As [`try_claim`](Self::try_claim), but waits while the ring is full. A full ring gives back room in quarters.
+    /// As [`try_claim`](Self::try_claim), but waits while the ring is full: for a quarter of it to be received, or for all
+    /// that is there. Of less it learns after 10 ms, later of twice as much each time up to a second.
     ///
     /// # Errors
     /// As [`try_claim`](Self::try_claim), but never `Full`.
@@ -246,41 +295,49 @@ impl Producer {
         self.claim_until(len, Some(crate::clock::ns_of(deadline)))
     }
 
+    #[inline(never)]
     fn claim_until(&mut self, len: usize, until_ns: Option<u64>) -> Result<Claim<'_>, ClaimError> {
-        let Self { core, arena, space, spin } = self;
-        let (tail, arena) = (core.tail, arena.as_ref());
-        let mut look = |how| match room(core, arena, tail, len, how) {
-            Err(ClaimError::Full { needed, free }) => Err((needed, free)),
-            settled => Ok(settled),
+        let Self { core, arena, space, spin, .. } = self;
+        let arena = arena.as_ref();
+        let mut look = |how| core.room_at_last(arena, len, how);
+        // While it polls or sleeps it counts on what the consumer gives back, for which it is woken; in between, and at
+        // the end, on every byte.
+        let room = spin
+            .poll(until_ns, || look(Look::Released))
+            .or_else(|| look(Look::Received))
+            .or_else(|| sleep(space, until_ns, look));
+        let late = match core.refused {
+            ClaimError::Full { needed, free } => ClaimError::TimedOut { needed, free },
+            refused => refused,
         };
-        let room = match look(Look::Received) {
-            Ok(settled) => settled?,
-            Err(mut refused) => {
-                let found = space.wait(spin, until_ns, || look(Look::Released).map_err(|full| refused = full).ok());
-                let (needed, free) = refused;
-                found.ok_or(ClaimError::TimedOut { needed, free })??
-            }
-        };
-        Ok(Claim::new(core, None, room, len))
+        let room = room.ok_or(late)??;
+        Ok(Claim::new(core, arena, None, room, len))
     }
 
     /// Sends a payload. Wait-free; a system call only if the consumer sleeps.
     ///
     /// # Errors
     /// As [`try_claim`](Self::try_claim).
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+        self.put(payload, Look::Received)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, payload: &[u8], look: Look) -> Result<(), ClaimError> {
         let (core, len) = (&mut self.core, payload.len());
         if len > core.ring.inline_limit {
             return self.try_send_block(payload);
         }
         let tail = core.tail;
-        let place = core.reserve(tail, frame_bytes(len), Look::Received)?;
-        core.put(tail, place, payload);
+        let Some(place) = core.reserve(tail, frame_bytes(len), look) else { return Err(core.refused) };
+        let (first, end) = core.fill(tail, place, payload);
+        core.publish(first, end, 1);
         Ok(())
     }
 
     #[cold]
+    #[inline(never)]
     fn try_send_block(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
         self.try_claim(payload.len()).map(|claim| claim.send(payload))
     }
@@ -289,12 +346,18 @@ impl Producer {
     ///
     /// # Errors
     /// As [`claim`](Self::claim).
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
-        match self.try_send(payload) {
-            Err(ClaimError::Full { .. }) => self.claim(payload.len()).map(|claim| claim.send(payload)),
+        match self.put(payload, Look::Released) {
+            Err(ClaimError::Full { .. }) => self.send_late(payload),
             settled => settled,
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_late(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+        self.claim(payload.len()).map(|claim| claim.send(payload))
     }
 
     /// As [`send`](Self::send), but no longer than until `deadline`.
@@ -348,31 +411,43 @@ impl Producer {
     }
 }
 
+/// Sleeps until `look` finds room. The consumer may stop for good when it has received less than it tells of, so now and
+/// then every byte counts.
+#[cold]
+fn sleep<T>(space: &Signal, until_ns: Option<u64>, mut look: impl FnMut(Look) -> Option<T>) -> Option<T> {
+    let mut untold_ns = UNTOLD_FIRST_NS;
+    loop {
+        let until = crate::clock::kernel_ns().saturating_add(untold_ns);
+        let (until, is_last) = until_ns.map_or((until, false), |end| (until.min(end), until >= end));
+        let room = space.wait(&SpinBudget::none(), Some(until), || look(Look::Released));
+        let room = room.or_else(|| look(Look::Received));
+        if room.is_some() || is_last {
+            return room;
+        }
+        untold_ns = (untold_ns * 2).min(UNTOLD_LAST_NS);
+    }
+}
+
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.close();
+        // In a forked child the memory is not mapped, and the ring is the parent's.
+        if self.process == std::process::id() {
+            self.close();
+        }
     }
 }
 
 impl Core {
-    /// Sends a payload that has its place.
-    #[inline]
-    fn put(&mut self, tail: Position, place: Place, payload: &[u8]) {
-        let frames = &self.ring.frames;
-        frames.copy_in(self.ring.geometry.offset(place.start) + 8, payload);
+    /// Fills a frame that has its place. Gives the header that is left to write, and where the frame ends.
+    #[inline(always)]
+    pub(super) fn fill(&self, tail: Position, place: Place, payload: &[u8]) -> (u64, Position) {
         let header = Header { kind: Kind::Inline, len: payload.len() as u32 };
-        let first = self.link(tail, place, header);
-        self.publish(first, place.start.plus(header.bytes()), 1);
-    }
-
-    /// Room for a payload of `len` bytes behind `tail`, for a batch.
-    #[inline]
-    pub(super) fn try_room<'a>(
-        &mut self,
-        arena: Option<&'a ArenaOwner>,
-        tail: Position,
-        len: usize,
-    ) -> Result<Room<'a>, ClaimError> {
-        room(self, arena, tail, len, Look::Received)
+        let end = place.start.plus(header.bytes());
+        self.prefetch(end, header.bytes());
+        // What lies behind the first line first, because the consumer polls that one: were we to go for another line
+        // between its payload and its header, it would be taken from us and would have to come back.
+        self.clear(end);
+        self.ring.frames.copy_in(place.start.plus(HEADER).to_index(), payload);
+        (self.link(tail, place, header), end)
     }
 }

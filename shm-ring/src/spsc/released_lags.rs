@@ -15,7 +15,7 @@ fn a_consumer_between_its_two_positions_is_not_taken_for_broken() {
     assert!(consumer.try_recv().is_ok());
     producer.try_send(&[2; 120]).expect("there is room");
     let found = consumer.core.find().expect("it was sent");
-    // The first half of giving it back.
+    // ORDERING: Release, as in `Core::release`, whose first half this is.
     consumer.core.ring.word::<HEAD>().store(found.end.to_word(), Ordering::Release);
     let full = loop {
         if let Err(refused) = producer.try_send(&[3; 8]) {

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::peer::PeerWord;
 use crate::raw::{Section, Window};
-use crate::segment::Segment;
+use crate::segment::{Memory, Segment};
 use crate::signal::Signal;
 use crate::spsc::cursor::{Geometry, Position};
 use crate::spsc::layout::{self, SpscLayout, WORDS_BYTES};
@@ -66,6 +66,10 @@ impl Ring {
         }
     }
 
+    pub(super) fn memory(&self) -> &Memory {
+        self.words.memory()
+    }
+
     /// A control word.
     #[inline(always)]
     pub(super) fn word<const AT: usize>(&self) -> PeerWord<'_> {
@@ -81,7 +85,7 @@ impl Ring {
     /// The header word of the frame at a position.
     #[inline(always)]
     pub(super) fn header(&self, at: Position) -> PeerWord<'_> {
-        PeerWord::of(self.frames.word(self.geometry.offset(at)))
+        PeerWord::of(self.frames.word(at.to_index()))
     }
 
     /// Takes a role, once for the life of the segment.
@@ -110,16 +114,16 @@ impl Ring {
         // ORDERING: Release, pairs with the Acquire in `producer_has_ended`: who sees the end sees every frame that was
         // committed before. Failed, somebody else has ended it.
         let _ = self.word::<AT>().compare_exchange(OPEN, how, Ordering::Release, Ordering::Relaxed);
-        self.data.wake_all();
-        self.space.wake_all();
+        if cfg!(not(weaken = "spsc_end_without_wake")) {
+            self.data.wake_all();
+            self.space.wake_all();
+        }
     }
 
     /// Frames that are committed and not received.
     pub(super) fn queued(&self) -> u64 {
         let received = self.value::<{ layout::RECEIVED }>();
-        // A producer counts after it publishes, so a frame may be received an instant before it is counted.
-        let queued = self.value::<{ layout::SENT }>().wrapping_sub(received) as i64;
-        u64::try_from(queued).unwrap_or(0).min(self.geometry.capacity())
+        self.geometry.queued(received, self.value::<{ layout::SENT }>())
     }
 
     /// Bytes that queued frames take, what is lost to wraps included.
@@ -127,9 +131,7 @@ impl Ring {
         // ORDERING: Acquire, pairs with the Release in `Core::release` of the consumer: the tail read next is not
         // older than the frames that this head says were received.
         let head = self.word::<{ layout::HEAD }>().load(Ordering::Acquire).decode(Position::from_word);
-        let used = Position::from_word(self.value::<{ layout::TAIL }>()).since(head);
-        // As above, a frame may be received before it is counted.
-        if used > u64::MAX / 2 { 0 } else { used.min(self.geometry.capacity()) as usize }
+        self.geometry.used(head, Position::from_word(self.value::<{ layout::TAIL }>()))
     }
 
     /// Bytes that further frames may take, headers and what a wrap loses included.

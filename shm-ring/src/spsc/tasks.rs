@@ -12,7 +12,7 @@ use crate::error::{ClaimError, RecvError};
 use crate::spsc::claim::Claim;
 use crate::spsc::consumer::{Consumer, Core, Found};
 use crate::spsc::frame::Frame;
-use crate::spsc::producer::{Look, Producer, room};
+use crate::spsc::producer::{Look, Producer};
 #[cfg(not(loom))]
 use crate::tasks::{Messages, Place, Pollable, Reactor, Receive};
 
@@ -23,13 +23,12 @@ impl Producer {
     /// As [`claim`](Self::claim), and [`ClaimError::CannotWait`].
     pub async fn claim_async(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
         let Self { core, arena, space, .. } = self;
-        let (tail, arena) = (core.tail, arena.as_ref());
-        let look = || match room(core, arena, tail, len, Look::Received) {
-            Err(ClaimError::Full { .. }) => None,
-            settled => Some(settled),
-        };
+        let arena = arena.as_ref();
+        // The task is woken for what the consumer gives back. It may stop for good with less than that received, so every
+        // look, the safety look's as well, counts every byte.
+        let look = || core.room_at_last(arena, len, Look::Received);
         let room = space.wait_async(len, look).await??;
-        Ok(Claim::new(core, None, room, len))
+        Ok(Claim::new(core, arena, None, room, len))
     }
 
     /// As [`send`](Self::send), for a task.
@@ -62,8 +61,8 @@ impl Producer {
 /// The frame at the head or the end of all frames; `None` if neither is there yet.
 fn look(core: &mut Core) -> Option<Result<Found, RecvError>> {
     match core.find() {
-        Err(RecvError::Empty) => None,
-        settled => Some(settled),
+        None if core.missed == RecvError::Empty => None,
+        found => Some(found.ok_or(core.missed)),
     }
 }
 

@@ -1,19 +1,17 @@
 //! The header word of a frame: its first eight bytes, and the store by which it becomes visible.
 //!
 //! ```text
-//! header word   63        36  35   32  31            0
-//!               lap (28 bits) | kind   | payload bytes |
+//! header word   63                              36  35   32  31            0
+//!               position / 16, its low 28 bits    | kind   | payload bytes |
 //! ```
 //!
-//! Zero is "nothing here yet". The lap is an extra check: what makes the ring right is that a header is cleared before
-//! its predecessor is published.
+//! Zero is "nothing here yet". The position is an extra check: what makes the ring right is that a header is cleared
+//! before its predecessor is published.
 
-use crate::spsc::cursor::frame_bytes;
+use crate::spsc::cursor::{Position, frame_bytes};
 
-const KIND_SHIFT: u32 = 32;
+const UPPER: u32 = 32;
 const KIND_BITS: u64 = 0xf;
-const LAP_SHIFT: u32 = 36;
-const LAP_BITS: u64 = (1 << 28) - 1;
 
 /// Nothing here yet.
 pub(super) const UNPUBLISHED: u64 = 0;
@@ -38,23 +36,35 @@ pub(super) struct Header {
     pub(super) len: u32,
 }
 
+/// The upper half of a header: positions are multiples of 16, so there is room for the kind below them.
+#[inline(always)]
+fn stamp(at: Position, kind: Kind) -> u32 {
+    at.to_word() as u32 | kind as u32
+}
+
 impl Header {
+    /// The word for a frame at `at`.
     #[inline(always)]
-    pub(super) fn to_word(self, lap: u64) -> u64 {
-        (lap & LAP_BITS) << LAP_SHIFT | (self.kind as u64) << KIND_SHIFT | u64::from(self.len)
+    pub(super) fn to_word(self, at: Position) -> u64 {
+        u64::from(stamp(at, self.kind)) << UPPER | u64::from(self.len)
     }
 
-    /// From a peer's word: `None` unless it is of this lap and its frame ends within `to_end` bytes.
+    /// Bytes of payload, if the word is the header of an inline frame at `at`; unchecked.
     #[inline(always)]
-    pub(super) fn from_word(word: u64, lap: u64, to_end: usize) -> Option<Self> {
-        let kind = match word >> KIND_SHIFT & KIND_BITS {
+    pub(super) fn inline_len(word: u64, at: Position) -> Option<usize> {
+        ((word >> UPPER) as u32 == stamp(at, Kind::Inline)).then_some(word as u32 as usize)
+    }
+
+    /// From a peer's word: `None` unless it belongs to a frame at `at` that ends within `to_end` bytes.
+    pub(super) fn from_word(word: u64, at: Position, to_end: usize) -> Option<Self> {
+        let kind = match word >> UPPER & KIND_BITS {
             1 => Kind::Inline,
             2 => Kind::Pad,
             3 => Kind::Block,
             _ => return None,
         };
         let header = Self { kind, len: word as u32 };
-        (word >> LAP_SHIFT == lap & LAP_BITS && header.bytes() <= to_end).then_some(header)
+        ((word >> UPPER) as u32 == stamp(at, kind) && header.bytes() <= to_end).then_some(header)
     }
 
     /// Bytes of the whole frame.
@@ -69,20 +79,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_gives_back_what_it_was_made_of_in_its_own_lap_only() {
-        for (kind, len, lap) in [(Kind::Inline, 0, 0), (Kind::Pad, 8, 1), (Kind::Block, 16, u64::MAX >> 12)] {
-            let header = Header { kind, len };
-            assert_eq!(Header::from_word(header.to_word(lap), lap, header.bytes()), Some(header));
-            assert_eq!(Header::from_word(header.to_word(lap), lap.wrapping_add(1), header.bytes()), None);
+    fn a_word_gives_back_what_it_was_made_of_at_its_own_position_only() {
+        for (kind, len, at) in [(Kind::Inline, 0, 0), (Kind::Pad, 8, 48), (Kind::Block, 16, u64::MAX - 15)] {
+            let (header, at) = (Header { kind, len }, Position::from_word(at));
+            assert_eq!(Header::from_word(header.to_word(at), at, header.bytes()), Some(header));
+            assert_eq!(Header::inline_len(header.to_word(at), at), (kind == Kind::Inline).then_some(len as usize));
+            for other in [16, 64, 1 << 20, 1 << 31].map(|bytes| at.plus(bytes)) {
+                assert_eq!(Header::from_word(header.to_word(at), other, 1 << 30), None);
+                assert_eq!(Header::inline_len(header.to_word(at), other), None);
+            }
         }
     }
 
     #[test]
     fn impossible_words_are_refused() {
-        let short = Header { kind: Kind::Inline, len: 25 }.to_word(0);
-        assert_eq!(Header::from_word(short, 0, 32), None, "48 bytes before an end that is 32 away");
-        for word in [UNPUBLISHED, 4 << KIND_SHIFT, u64::MAX, 1 << KIND_SHIFT | u64::from(u32::MAX)] {
-            assert_eq!(Header::from_word(word, 0, 1 << 30), None, "{word:#x}");
+        let start = Position::from_word(0);
+        let short = Header { kind: Kind::Inline, len: 25 }.to_word(start);
+        assert_eq!(Header::from_word(short, start, 32), None, "48 bytes before an end that is 32 away");
+        for word in [UNPUBLISHED, 4 << UPPER, u64::MAX, 1 << UPPER | u64::from(u32::MAX)] {
+            assert_eq!(Header::from_word(word, start, 1 << 30), None, "{word:#x}");
         }
     }
 }

@@ -99,6 +99,12 @@ impl Credits {
         self.signal.turn();
     }
 
+    /// The same, but only if there is an event already.
+    #[cfg(loom)]
+    pub fn react_if_due(&self) {
+        self.signal.turn();
+    }
+
     /// Ends the reactor's thread.
     ///
     /// # Panics

@@ -168,6 +168,11 @@ impl Tasks {
         self.state().safety.first_ns = 3_600_000_000_000;
     }
 
+    /// Leaves the eventfd to an event loop, until a task waits again. Only where one excludes the other.
+    pub(crate) fn retire(&self) {
+        self.state().registration = None;
+    }
+
     /// Leaves the eventfd to an event loop of the caller's, the first that asks.
     pub(super) fn enter_loop(&self) -> Result<(), Error> {
         let mut state = self.state();

@@ -16,11 +16,11 @@ use rkyv::validation::archive::ArchiveValidator;
 use rkyv::{Archive, Archived, Serialize};
 
 use super::Malformed;
-use super::ends::{ClaimFrames, FillFrame, append};
+use super::ends::{FillFrame, append};
 use super::receiver::COPIED_LEN;
-use super::sender::{Outlet, Scratch, SendError};
+use super::sender::{Scratch, SendError};
 use super::tag::short_name;
-use super::wire::Wire;
+use super::wire::{Prepared, Wire};
 use crate::error::ClaimError;
 
 /// Longest archive, in bytes: the offsets inside are signed and 32 bits wide.
@@ -47,6 +47,17 @@ const PREFIX_MAX: usize = 16;
 /// A single text or vector of so many bytes is not copied twice: from it on a message is counted first.
 const BULK_LEN: usize = 2048;
 
+/// What is known of an archive before it has a frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Measure {
+    /// Position of the root.
+    root: usize,
+    /// Bytes of the archive.
+    len: usize,
+    /// Whether all of it stands in the scratch; else it is written again.
+    in_scratch: bool,
+}
+
 /// The serializer that a message type must support: a sink, scratch space, and no shared pointers.
 pub type MessageSerializer<'s, 'a> = LowSerializer<&'s mut Sink<'a>, ArenaHandle<'s>, SendError>;
 
@@ -56,33 +67,38 @@ where
         + for<'s, 'a> Serialize<MessageSerializer<'s, 'a>>,
 {
     type View = T::Archived;
+    type Measure = Measure;
 
-    /// Writes into the scratch and copies that into the ring; a message that is too long for the scratch is only
-    /// counted from there on, and then written straight into the claim. Counting skips over texts and numbers without
+    /// Writes into the scratch, from where it is copied into the ring; a message that is too long for the scratch is only
+    /// counted from there on, to be written straight into the claim. Counting skips over texts and numbers without
     /// touching them, so that costs little where a message is long because of those.
     #[inline]
-    fn send<E: ClaimFrames>(&self, scratch: &mut Scratch, outlet: Outlet<'_, E>) -> Result<(), SendError> {
+    fn prepare<'a>(&'a self, scratch: &'a mut Scratch) -> Result<Prepared<'a, Measure>, SendError> {
         const { assert!(align_of::<T::Archived>() <= ALIGN, "an archive is aligned to 16 bytes at most") };
         let Scratch { arena, start } = scratch;
         let (header, room) = start.split_at_mut(HEADER_LEN);
         let mut sink = Sink { place: Place::Start(room), len: 0 };
         let root = write(self, &mut sink, arena.acquire())?;
-        let (len, is_whole) = (sink.len, matches!(sink.place, Place::Start(_)));
-        if is_whole && HEADER_LEN + len <= COPIED_LEN {
+        let (len, in_scratch) = (sink.len, matches!(sink.place, Place::Start(_)));
+        if in_scratch && HEADER_LEN + len <= COPIED_LEN {
             header.copy_from_slice(&header_of(HEADER_LEN, root));
-            return Ok(outlet.send(&start[..HEADER_LEN + len])?);
+            return Ok(Prepared::Payload(&start[..HEADER_LEN + len]));
         }
-        // It will be read in place, so it has to be aligned there.
-        let mut claim = outlet.claim(PREFIX_MAX + len)?;
+        Ok(Prepared::Measured(PREFIX_MAX + len, Measure { root, len, in_scratch }))
+    }
+
+    /// It will be read in place, so it has to be aligned there.
+    fn fill<C: FillFrame>(&self, scratch: &mut Scratch, measure: Measure, mut claim: C) -> Result<(), SendError> {
+        let Measure { root, len, in_scratch } = measure;
         let is_aligned = (claim.skew() + HEADER_LEN).is_multiple_of(ALIGN);
         let skip = if is_aligned { HEADER_LEN } else { PREFIX_MAX };
         append(&mut claim, &header_of(skip, root))?;
         append(&mut claim, &[0; PREFIX_MAX][HEADER_LEN..skip])?;
-        if is_whole {
-            append(&mut claim, &start[HEADER_LEN..][..len])?;
+        if in_scratch {
+            append(&mut claim, &scratch.start[HEADER_LEN..][..len])?;
         } else {
             let mut sink = Sink { place: Place::Frame(&mut claim), len: 0 };
-            let again = (write(self, &mut sink, arena.acquire())?, sink.len);
+            let again = (write(self, &mut sink, scratch.arena.acquire())?, sink.len);
             if again != (root, len) {
                 return Err(SendError::Changed { measured: claim.len() });
             }

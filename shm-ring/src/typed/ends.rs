@@ -128,9 +128,10 @@ pub(super) fn append<C: FillFrame + ?Sized>(claim: &mut C, bytes: &[u8]) -> Resu
     if claim.append(bytes) { Ok(()) } else { Err(SendError::Changed { measured: claim.len() }) }
 }
 
-/// The ends of a ring have all of this as methods of their own.
-macro_rules! ends_of {
-    ($producer:ty, $claim:ident, $consumer:ty, $frame:ident in $ring:ident) => {
+// The ends of every ring have all of this as methods of their own, by the same names.
+
+macro_rules! claims_frames {
+    ($producer:ty, $claim:ident in $ring:ident) => {
         impl ClaimFrames for $producer {
             type Claim<'a> = $ring::$claim<'a>;
 
@@ -190,7 +191,11 @@ macro_rules! ends_of {
                 $ring::$claim::commit(self);
             }
         }
+    };
+}
 
+macro_rules! receives_frames {
+    ($consumer:ty, $frame:ident in $ring:ident) => {
         impl ReceiveFrames for $consumer {
             type Frame<'a> = $ring::$frame<'a>;
 
@@ -214,7 +219,11 @@ macro_rules! ends_of {
                 <$consumer>::drain(self, budget, f)
             }
         }
+    };
+}
 
+macro_rules! reads_frame {
+    ($frame:ident in $ring:ident) => {
         impl ReadFrame for $ring::$frame<'_> {
             #[inline]
             fn len(&self) -> usize {
@@ -234,5 +243,10 @@ macro_rules! ends_of {
     };
 }
 
-ends_of!(spsc::Producer, Claim, spsc::Consumer, Frame in spsc);
-ends_of!(mpsc::Sender, Claim, mpsc::Receiver, Frame in mpsc);
+claims_frames!(spsc::Producer, Claim in spsc);
+claims_frames!(mpsc::Sender, Claim in mpsc);
+receives_frames!(spsc::Consumer, Frame in spsc);
+receives_frames!(mpsc::Receiver, Frame in mpsc);
+receives_frames!(mpsc::Queue, Frame in mpsc);
+reads_frame!(Frame in spsc);
+reads_frame!(Frame in mpsc);

@@ -7,6 +7,9 @@ use super::{Message, Receiver, Sender, TypeTag};
 use crate::error::Error;
 use crate::segment::{Layout, Segment};
 
+/// Sets the kind of a ring's segment with a tag apart from that of the ring alone.
+pub(crate) const TYPED: u64 = 0x7479_7065 << 32; // "type"
+
 /// The layout `L` of a ring for messages of type `T`: that of the ring, and the [`TypeTag`] of `T` behind it.
 ///
 /// The maker's segment carries its tag from the first moment; [`Segment::open`] and every other way to open it compare
@@ -30,7 +33,7 @@ impl<T: Message + ?Sized, L: Layout> Typed<T, L> {
 
 impl<T: Message + ?Sized, L: Layout> Layout for Typed<T, L> {
     /// Apart from the kind of the ring alone, whose segments carry no tag.
-    const KIND: u64 = L::KIND ^ 0x7479_7065 << 32; // "type"
+    const KIND: u64 = L::KIND ^ TYPED;
 
     fn params(&self) -> [u64; 8] {
         self.ring.params()
@@ -49,7 +52,7 @@ impl<T: Message + ?Sized, L: Layout> Layout for Typed<T, L> {
     }
 
     fn check_note(&self, theirs: &[u8; TypeTag::BYTES]) -> Result<(), Error> {
-        TypeTag::of::<T>().check(&TypeTag::from_bytes(theirs))
+        TypeTag::of::<T>().check(theirs)
     }
 }
 

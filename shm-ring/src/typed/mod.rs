@@ -12,8 +12,39 @@
 //! `Rc`, `Arc`, `Weak` and trait objects in a message do not compile: an archive here is a tree, and neither the
 //! serializer nor the validator has a notion of shared pointers.
 //!
+//! ```
+//! use rkyv::{Archive, Serialize};
+//! use shm_ring::Segment;
+//! use shm_ring::spsc::{Consumer, Events, Producer, SpscLayout};
+//! use shm_ring::typed::Typed;
+//!
+//! #[derive(Archive, Serialize)]
+//! struct Order {
+//!     symbol: String,
+//!     fills: Vec<f64>,
+//! }
+//!
+//! let segment = Segment::heap(Typed::<Order, _>::new(SpscLayout::new(4096)?), 1);
+//! let mut sender = segment.sender(|ring| Producer::attach(ring, Events::default()))?;
+//! let mut receiver = segment.receiver(|ring| Consumer::attach(ring, Events::default()))?;
+//!
+//! sender.send(&Order { symbol: "ABC".into(), fills: vec![1.5, 2.5] })?;
+//! let received = receiver.recv()?;
+//! let order = received.read()?;
+//! assert_eq!((order.symbol.as_str(), order.fills.len()), ("ABC", 2));
+//! drop(received);
+//!
+//! sender.end_mut().send(b"not an order")?;
+//! let error = receiver.recv()?.read().map(drop).unwrap_err();
+//! assert!(error.to_string().starts_with("message 1 of 12 bytes is no `"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Two programs that disagree about `T` find out when the second one opens the segment, not when it reads garbage: a
-//! segment of the layout [`Typed<T, L>`](Typed) carries the [`TypeTag`] of `T`, and opening compares it.
+//! segment of the layout [`Typed<T, L>`](Typed) carries the [`TypeTag`] of `T`, and opening compares it. A queue between
+//! processes tells its tag to each producer that opens it, by
+//! [`QueueOptions::create_of`](crate::mpsc::QueueOptions::create_of) and
+//! [`open_of`](crate::mpsc::QueueOptions::open_of).
 //!
 //! # What a sent archive looks like
 //! ```text
@@ -33,12 +64,15 @@ mod archive;
 mod ends;
 mod layout;
 mod plain;
+mod queue;
 mod receiver;
 mod sender;
 mod tag;
+mod tasks;
 
 pub use archive::{MAX_DEPTH, MAX_LEN};
 pub use ends::{ClaimFrames, FillFrame, ReadFrame, ReceiveFrames};
+pub(crate) use layout::TYPED;
 pub use layout::Typed;
 pub use plain::Plain;
 pub use receiver::{COPIED_LEN, DecodeError, Received, Receiver};
@@ -97,14 +131,29 @@ pub enum Malformed {
 /// The sealed half of [`Message`]: how a type is written and read.
 mod wire {
     use super::Malformed;
-    use super::ends::ClaimFrames;
-    use super::sender::{Outlet, Scratch, SendError};
+    use super::ends::FillFrame;
+    use super::sender::{Scratch, SendError};
+
+    /// A message before it has a frame.
+    #[derive(Debug)]
+    pub enum Prepared<'a, M> {
+        /// The whole payload, to be sent in one piece.
+        Payload(&'a [u8]),
+        /// A payload that [`Wire::fill`] will write into a claim of so many bytes.
+        Measured(usize, M),
+    }
 
     pub trait Wire {
         type View: ?Sized;
 
-        /// Sends the message as one frame of the length that it needs.
-        fn send<E: ClaimFrames>(&self, scratch: &mut Scratch, outlet: Outlet<'_, E>) -> Result<(), SendError>;
+        /// What is known of a payload that was measured; nothing is, where every payload is there at once.
+        type Measure;
+
+        /// Makes the payload, or measures it.
+        fn prepare<'a>(&'a self, scratch: &'a mut Scratch) -> Result<Prepared<'a, Self::Measure>, SendError>;
+
+        /// Writes a payload that was measured just before, and commits it.
+        fn fill<C: FillFrame>(&self, scratch: &mut Scratch, measure: Self::Measure, claim: C) -> Result<(), SendError>;
 
         /// Checks a payload and reads it in place.
         fn read(payload: &[u8]) -> Result<&Self::View, Malformed>;

@@ -5,14 +5,15 @@
 //! payload in any ring.
 
 use std::any::type_name;
+use std::convert::Infallible;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::Malformed;
-use super::ends::ClaimFrames;
-use super::sender::{Outlet, Scratch, SendError};
+use super::ends::FillFrame;
+use super::sender::{Scratch, SendError};
 use super::tag::short_name;
-use super::wire::Wire;
+use super::wire::{Prepared, Wire};
 
 /// Largest alignment of plain data, in bytes: payloads of every ring begin at a multiple of it.
 const MAX_ALIGN: usize = 8;
@@ -30,11 +31,16 @@ const fn check_align<T>() {
 
 impl<T: NoUninit + AnyBitPattern> Wire for Plain<T> {
     type View = T;
+    type Measure = Infallible;
 
     #[inline]
-    fn send<E: ClaimFrames>(&self, _: &mut Scratch, outlet: Outlet<'_, E>) -> Result<(), SendError> {
+    fn prepare<'a>(&'a self, _: &'a mut Scratch) -> Result<Prepared<'a, Infallible>, SendError> {
         const { check_align::<T>() };
-        Ok(outlet.send(bytemuck::bytes_of(&self.0))?)
+        Ok(Prepared::Payload(bytemuck::bytes_of(&self.0)))
+    }
+
+    fn fill<C: FillFrame>(&self, _: &mut Scratch, never: Infallible, _: C) -> Result<(), SendError> {
+        match never {}
     }
 
     #[inline]
@@ -52,11 +58,16 @@ impl<T: NoUninit + AnyBitPattern> Wire for Plain<T> {
 
 impl<T: NoUninit + AnyBitPattern> Wire for [T] {
     type View = [T];
+    type Measure = Infallible;
 
     #[inline]
-    fn send<E: ClaimFrames>(&self, _: &mut Scratch, outlet: Outlet<'_, E>) -> Result<(), SendError> {
+    fn prepare<'a>(&'a self, _: &'a mut Scratch) -> Result<Prepared<'a, Infallible>, SendError> {
         const { check_align::<T>() };
-        Ok(outlet.send(bytemuck::cast_slice(self))?)
+        Ok(Prepared::Payload(bytemuck::cast_slice(self)))
+    }
+
+    fn fill<C: FillFrame>(&self, _: &mut Scratch, never: Infallible, _: C) -> Result<(), SendError> {
+        match never {}
     }
 
     #[inline]

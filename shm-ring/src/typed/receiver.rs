@@ -30,17 +30,17 @@ pub struct DecodeError {
 /// Room for a payload that is copied out. Behind the lead, so that an archive, which begins 8 bytes into its payload,
 /// lies at a multiple of 16.
 #[repr(C, align(16))]
-struct Copied {
+pub(super) struct Copied {
     lead: [u8; 8],
     bytes: [u8; COPIED_LEN],
 }
 
 /// Receives messages of type `T` from a ring's end `E`.
 pub struct Receiver<T: Message + ?Sized, E> {
-    end: E,
-    copied: Box<Copied>,
+    pub(super) end: E,
+    pub(super) copied: Box<Copied>,
     /// Frames taken so far.
-    count: u64,
+    pub(super) count: u64,
     of: PhantomData<fn(&T)>,
 }
 
@@ -125,7 +125,7 @@ enum Payload<'a, F> {
 
 impl<'a, T: Message + ?Sized, F: ReadFrame> Received<'a, T, F> {
     #[inline]
-    fn of(frame: F, copied: &'a mut Copied, count: &mut u64) -> Self {
+    pub(super) fn of(frame: F, copied: &'a mut Copied, count: &mut u64) -> Self {
         let number = *count;
         *count += 1;
         let payload = match copied.bytes.get_mut(..frame.len()) {

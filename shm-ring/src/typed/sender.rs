@@ -8,9 +8,11 @@ use rkyv::ser::allocator::Arena;
 
 use super::Message;
 use super::ends::ClaimFrames;
+use super::wire::Prepared;
 use crate::error::ClaimError;
 
-/// Bytes of payload up to which an archive is made in private memory and copied into the claim, in one pass.
+/// Bytes of payload up to which an archive is made in private memory and copied into the ring, in one pass. Beyond it is
+/// measured first: a second pass over a thousand texts costs ten times the copy.
 pub(super) const START_LEN: usize = 64 << 10;
 
 /// Why a message was not sent. Nothing of it is visible to the receiver.
@@ -32,40 +34,6 @@ pub enum SendError {
     },
 }
 
-/// A ring's end for one message, and how long to wait for room.
-#[derive(Debug)]
-pub struct Outlet<'a, E> {
-    end: &'a mut E,
-    wait: Wait,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Wait {
-    Never,
-    Forever,
-    Until(Instant),
-}
-
-impl<'a, E: ClaimFrames> Outlet<'a, E> {
-    #[inline]
-    pub(super) fn claim(self, len: usize) -> Result<E::Claim<'a>, ClaimError> {
-        match self.wait {
-            Wait::Never => self.end.try_claim(len),
-            Wait::Forever => self.end.claim(len),
-            Wait::Until(deadline) => self.end.claim_deadline(len, deadline),
-        }
-    }
-
-    #[inline]
-    pub(super) fn send(self, payload: &[u8]) -> Result<(), ClaimError> {
-        match self.wait {
-            Wait::Never => self.end.try_send(payload),
-            Wait::Forever => self.end.send(payload),
-            Wait::Until(deadline) => self.end.send_deadline(payload, deadline),
-        }
-    }
-}
-
 /// Memory that serialising uses again and again, so that a warm sender never allocates.
 pub struct Scratch {
     /// For a few bytes per element of nested collections. Grows to the largest message and stays.
@@ -80,12 +48,27 @@ impl fmt::Debug for Scratch {
     }
 }
 
+/// Sends a message by one of the ways in which an end claims a frame, and the same way to send a payload in one piece.
+macro_rules! send {
+    ($sender:ident, $message:ident, $claim:ident($($how:ident)?), $send:ident($($same:ident)?) $(, $wait:ident)?) => {{
+        let Sender { end, scratch, .. } = $sender;
+        match $message.prepare(scratch)? {
+            Prepared::Payload(payload) => Ok(end.$send(payload $(, $same)?)$(.$wait)??),
+            Prepared::Measured(len, measure) => {
+                let claim = end.$claim(len $(, $how)?)$(.$wait)??;
+                $message.fill(scratch, measure, claim)
+            }
+        }
+    }};
+}
+pub(super) use send;
+
 /// Sends messages of type `T` through a ring's end `E`.
 ///
 /// Clones have scratch memory of their own, so threads that share a ring each send through a clone.
 pub struct Sender<T: Message + ?Sized, E> {
-    end: E,
-    scratch: Scratch,
+    pub(super) end: E,
+    pub(super) scratch: Scratch,
     of: PhantomData<fn(&T)>,
 }
 
@@ -110,14 +93,15 @@ impl<T: Message + ?Sized, E> Sender<T, E> {
 impl<T: Message + ?Sized, E: ClaimFrames> Sender<T, E> {
     /// Sends a message if the ring has room for it now.
     ///
-    /// Costs a copy of the message; archives of more than 4 KiB are measured first. Never blocks; allocates only while
-    /// the scratch memory grows to the largest message so far.
+    /// Costs a pass over the message and a copy; two passes for an archive of more than 64 KiB, or with a text or a vector
+    /// of more than 2 KiB, which are copied once. Never blocks, and allocates only while the scratch memory grows to what
+    /// the largest message needs.
     ///
     /// # Errors
     /// [`SendError::Claim`] with what [`ClaimFrames::try_claim`] answered, or another [`SendError`].
     #[inline]
     pub fn try_send(&mut self, message: &T) -> Result<(), SendError> {
-        self.send_waiting(message, Wait::Never)
+        send!(self, message, try_claim(), try_send())
     }
 
     /// Sends a message; blocks the thread while the ring is full.
@@ -126,7 +110,7 @@ impl<T: Message + ?Sized, E: ClaimFrames> Sender<T, E> {
     /// As [`try_send`](Self::try_send), but never `Full`.
     #[inline]
     pub fn send(&mut self, message: &T) -> Result<(), SendError> {
-        self.send_waiting(message, Wait::Forever)
+        send!(self, message, claim(), send())
     }
 
     /// Sends a message; blocks the thread up to `deadline` while the ring is full.
@@ -135,12 +119,7 @@ impl<T: Message + ?Sized, E: ClaimFrames> Sender<T, E> {
     /// As [`send`](Self::send), and [`ClaimError::TimedOut`].
     #[inline]
     pub fn send_deadline(&mut self, message: &T, deadline: Instant) -> Result<(), SendError> {
-        self.send_waiting(message, Wait::Until(deadline))
-    }
-
-    #[inline]
-    fn send_waiting(&mut self, message: &T, wait: Wait) -> Result<(), SendError> {
-        message.send(&mut self.scratch, Outlet { end: &mut self.end, wait })
+        send!(self, message, claim_deadline(deadline), send_deadline(deadline))
     }
 }
 

@@ -74,12 +74,16 @@ impl TypeTag {
         Self { hash: word(HASH_AT), text: text.replace(char::is_control, "\u{fffd}").into() }
     }
 
-    /// Compares this side's tag with the other's.
+    /// Compares this side's tag with the bytes of the other's, whatever they are.
     ///
     /// # Errors
     /// [`Error::TypeMismatch`] with both descriptions.
-    pub fn check(&self, theirs: &Self) -> Result<(), Error> {
-        if self == theirs {
+    pub fn check(&self, theirs: &[u8]) -> Result<(), Error> {
+        let theirs = match theirs.try_into() {
+            Ok(bytes) => Self::from_bytes(bytes),
+            Err(_) => Self::new("of no stated type"),
+        };
+        if *self == theirs {
             return Ok(());
         }
         Err(Error::TypeMismatch { ours: self.to_string(), theirs: theirs.to_string() })
@@ -128,15 +132,14 @@ mod tests {
         let (a, b) = (TypeTag::new(&format!("{common}a")), TypeTag::new(&format!("{common}b")));
         assert_eq!(a.text, b.text);
         assert!(a.text.len() <= TEXT_LEN);
-        assert!(matches!(a.check(&b), Err(Error::TypeMismatch { .. })));
+        assert!(matches!(a.check(&b.to_bytes()), Err(Error::TypeMismatch { .. })));
         assert_eq!(TypeTag::from_bytes(&a.to_bytes()), a);
     }
 
     #[test]
     fn bytes_that_nobody_would_write_give_a_tag_that_can_be_shown() {
         for bytes in [[0xff; TypeTag::BYTES], [0; TypeTag::BYTES], [b'\n'; TypeTag::BYTES]] {
-            let theirs = TypeTag::from_bytes(&bytes);
-            let Err(error) = TypeTag::of::<u32>().check(&theirs) else { panic!("{theirs} is a u32") };
+            let Err(error) = TypeTag::of::<u32>().check(&bytes) else { panic!("{bytes:?} is a u32") };
             assert!(!error.to_string().contains(char::is_control), "{error}");
         }
     }

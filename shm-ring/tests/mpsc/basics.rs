@@ -5,7 +5,7 @@ use std::io::Write;
 use shm_ring::mpsc::MAX_INLINE;
 use shm_ring::{ClaimError, RecvError};
 
-use super::{payload, plain, ring, with_blocks};
+use super::{Backing, payload, plain, ring, with_blocks};
 use crate::support::backings::for_every_backing;
 
 for_every_backing!(seed_04_frames_of_every_length_arrive_whole_at_every_cell, |backing| {
@@ -212,3 +212,37 @@ for_every_backing!(drain_takes_its_budget_and_gives_the_room_back, |backing| {
     assert_eq!(seen, (0..10).collect::<Vec<u8>>());
     assert_eq!(sender.free(), 16);
 });
+
+for_every_backing!(a_drain_goes_past_a_claim_that_is_held, |backing| {
+    let (sender, mut receiver) = ring(backing, plain(4));
+    let held = sender.try_claim(1).unwrap();
+    sender.try_send(b"behind").unwrap();
+    assert_eq!(receiver.drain(10, |frame| assert_eq!(frame.bytes(), b"behind")), 1);
+    drop(held);
+    assert_eq!(receiver.drain(10, |_| panic!("it was taken back")), 0);
+    assert_eq!(receiver.len(), 0);
+});
+
+#[test]
+fn a_batch_of_any_size_is_refused_by_its_numbers() {
+    let (sender, _receiver) = ring(Backing::Heap, plain(4));
+    for frames in [5, usize::MAX / 2, usize::MAX] {
+        let refused = sender.try_batch(frames).map(drop).unwrap_err();
+        assert_eq!(refused, ClaimError::TooLarge { len: frames.saturating_mul(128), limit: 512 });
+    }
+}
+
+/// With work that grows as the square of the cells this would take a quarter of an hour.
+#[test]
+fn a_ring_full_of_claims_that_were_taken_back_is_one_look() {
+    let cells = 1 << 17;
+    let (sender, mut receiver) = ring(Backing::Heap, plain(cells));
+    let held = sender.try_claim(1).unwrap();
+    for _ in 1..cells {
+        drop(sender.try_claim(1).unwrap());
+    }
+    assert_eq!(receiver.try_recv().map(drop), Err(RecvError::Empty));
+    drop(held);
+    assert_eq!(receiver.try_recv().map(drop), Err(RecvError::Empty));
+    assert_eq!(receiver.free(), cells as usize);
+}

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use shm_ring::mpsc::{Control, Events, Receiver, Sender};
 use shm_ring::{ClaimError, RecvError};
 
-use super::{payload, plain, ring, with_blocks};
+use super::{Backing, payload, plain, ring, with_blocks};
+use crate::support::asleep::spawn_sleeper;
 use crate::support::backings::for_every_backing;
 
 for_every_backing!(seed_02_waiting_on_an_empty_ring_ends_at_its_deadline_and_trying_never_waits, |backing| {
@@ -171,4 +172,46 @@ for_every_backing!(room_for_a_large_frame_wakes_whoever_waits_for_it, |backing| 
             assert_eq!(receiver.recv().unwrap().bytes(), payload(i, 1000));
         }
     });
+});
+
+for_every_backing!(claims_that_are_dropped_wake_whoever_waits_for_their_room, |backing| {
+    // What is dropped is all cells, then the only block.
+    for (layout, len) in [(plain(4), 1), (with_blocks(4, 1024, 1), 1000)] {
+        let (maker, opener) = backing.pair(layout);
+        let sender = Sender::attach(&maker, Events::default()).unwrap();
+        let mut receiver = Receiver::attach(&opener, Events::default()).unwrap();
+        std::thread::scope(|scope| {
+            let held: Vec<_> = std::iter::from_fn(|| sender.try_claim(len).ok()).collect();
+            let blocked = spawn_sleeper(scope, || sender.send(&payload(7, len)));
+            let receiving = spawn_sleeper(scope, move || receiver.recv().map(|frame| frame.bytes().to_vec()));
+            drop(held);
+            assert_eq!(blocked.join().unwrap(), Ok(()));
+            assert_eq!(receiving.join().unwrap(), Ok(payload(7, len)));
+        });
+        assert_eq!(Control::over(&opener, Events::default()).stats().producer.rescues, 0, "a wake-up was lost");
+    }
+});
+
+/// Three threads wait for room in a full ring; the receiver gives a quarter back, and then does something else. Says how
+/// often somebody was woken.
+fn wakes_of_a_quarter(backing: Backing) -> u64 {
+    let (maker, opener) = backing.pair(plain(16));
+    let sender = Sender::attach(&maker, Events::default()).unwrap();
+    let mut receiver = Receiver::attach(&opener, Events::default()).unwrap();
+    while sender.try_send(b"x").is_ok() {}
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            spawn_sleeper(scope, || sender.send(b"y").unwrap());
+        }
+        for _ in 0..4 {
+            drop(receiver.try_recv().unwrap());
+        }
+    });
+    Control::over(&opener, Events::default()).stats().producer.wakes
+}
+
+for_every_backing!(room_for_several_wakes_several, |backing| {
+    // A thread that had to wait for a processor for long may have looked by itself.
+    let wakes: Vec<_> = (0..50).map(|_| wakes_of_a_quarter(backing)).take_while(|wakes| *wakes < 3).collect();
+    assert!(wakes.len() < 50, "never were all woken for whom there was room: {wakes:?}");
 });

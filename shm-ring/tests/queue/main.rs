@@ -4,6 +4,8 @@
 mod support;
 
 mod churn;
+mod closing;
+mod forked;
 mod killed;
 mod names;
 mod sends;

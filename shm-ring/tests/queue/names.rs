@@ -1,10 +1,13 @@
 //! How a queue is found, and by whom.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 
 use shm_ring::mpsc::{Queue, QueueAddress, QueueOptions};
 use shm_ring::{Error, RecvError};
 
+use super::support::role::{Child, line, this_program};
 use super::{Site, until};
 
 #[test]
@@ -99,4 +102,34 @@ fn a_file_that_is_no_socket_of_a_queue_does_not_answer_for_one() {
     drop(site.create());
     std::fs::write(site.socket(), b"").unwrap();
     assert!(QueueOptions::new().runtime_dir(&site.dir).open(&site.address).is_err());
+}
+
+/// Opens the queue of that name in the default directory.
+#[test]
+#[ignore = "a role of a child process"]
+fn role_creates_in_the_default_directory() {
+    let Some(line) = line() else { return };
+    line.say(match Queue::create("jobs") {
+        Ok(_) => "created".to_owned(),
+        Err(error) => error.to_string(),
+    });
+}
+
+#[test]
+fn a_default_directory_that_somebody_else_may_have_prepared_is_refused() {
+    let site = Site::new();
+    let runtime = site.dir.join("switchboard");
+    let created = || {
+        let mut command = Command::new(this_program());
+        command.env("XDG_RUNTIME_DIR", &site.dir).env_remove("SWITCHBOARD_RUNTIME_DIR");
+        Child::start_by(command, "names::role_creates_in_the_default_directory").hear()
+    };
+    assert_eq!(created(), "created");
+    std::fs::set_permissions(&runtime, Permissions::from_mode(0o777)).unwrap();
+    assert!(created().contains("mode 777 lets others write"), "{}", created());
+    let elsewhere = site.dir.join("elsewhere");
+    std::fs::rename(&runtime, &elsewhere).unwrap();
+    std::fs::set_permissions(&elsewhere, Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &runtime).unwrap();
+    assert!(created().contains("cannot be opened"), "{}", created());
 }

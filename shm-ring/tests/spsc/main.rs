@@ -5,6 +5,7 @@ mod support;
 
 mod basics;
 mod ends;
+mod killed;
 mod waiting;
 
 use shm_ring::arena::{ArenaLayout, CLASSES, Class};

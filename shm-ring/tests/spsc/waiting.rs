@@ -6,6 +6,7 @@ use shm_ring::spsc::{Consumer, Producer};
 use shm_ring::{ClaimError, RecvError};
 
 use super::{payload, plain, ring, with_blocks};
+use crate::support::asleep::spawn_sleeper;
 use crate::support::backings::for_every_backing;
 
 for_every_backing!(seed_02_waiting_on_an_empty_ring_ends_at_its_deadline_and_trying_never_waits, |backing| {
@@ -104,5 +105,23 @@ for_every_backing!(batches_between_threads_arrive_whole, |backing| {
                 received += 1;
             }
         }
+    });
+});
+
+for_every_backing!(room_is_used_though_the_consumer_stops_before_it_tells_of_it, |backing| {
+    let (mut producer, mut consumer) = ring(backing, plain(256));
+    while producer.try_send(&[0; 8]).is_ok() {}
+    let control = consumer.control();
+    std::thread::scope(|scope| {
+        let (sent, is_sent) = std::sync::mpsc::channel();
+        spawn_sleeper(scope, move || {
+            sent.send(producer.send(&[1; 8])).unwrap();
+            producer
+        });
+        drop(consumer.recv().unwrap());
+        // Ends the wait of a producer that would wait for ever.
+        let result = is_sent.recv_timeout(Duration::from_secs(20));
+        control.close();
+        assert_eq!(result, Ok(Ok(())));
     });
 });

@@ -68,11 +68,11 @@ fn pair_at<L: Layout>(place: &Place, layout: L) -> (Segment<L>, Segment<L>) {
     (made, opened.expect("what was made can be opened"))
 }
 
-/// A name that no other test and no other run has.
+/// A name that no other test and no other run has, and that is not the beginning of another's.
 pub fn fresh_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("shm-ring-test-{}-{count}", std::process::id())
+    format!("shm-ring-test-{}-{count:06}", std::process::id())
 }
 
 /// A path of that kind.

@@ -17,6 +17,10 @@ pub enum Kind {
 
 pub const KINDS: [Kind; 3] = [Kind::Thread, Kind::EventLoop, Kind::Task];
 
+/// Rescues that say nothing: the kernel may take the processor from a sender between its frame and its wake-up for longer
+/// than the safety look waits. A wake-up that is lost by our fault is lost again and again.
+pub const UNLUCKY: u64 = 3;
+
 /// Runs `step` as an event loop does: until it says that all is done, waiting whenever it can do nothing.
 pub fn event_loop(mut pollable: Pollable, mut step: impl FnMut() -> Step) {
     loop {

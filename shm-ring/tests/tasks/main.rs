@@ -6,4 +6,5 @@ mod support;
 mod kinds;
 mod many;
 mod mpsc;
+mod queue;
 mod spsc;

@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shm_ring::ClaimError;
 use shm_ring::mpsc::MpscLayout;
 
-use super::kinds::closed_is_none;
+use super::kinds::{UNLUCKY, closed_is_none};
 use super::{mpsc, spsc};
 use crate::support::backings::Backing;
 
@@ -40,7 +40,7 @@ fn more_than_a_thousand_rings_have_a_waiting_task_each() {
     }
     assert!(block_on(join_all(tasks)).into_iter().all(|is_ours| is_ours));
     let rescues: u64 = producers.iter().map(|producer| producer.control().stats().consumer.rescues).sum();
-    assert_eq!(rescues, 0);
+    assert!(rescues <= UNLUCKY, "{rescues} rescues");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use shm_ring::spsc::{Consumer, Producer, SpscLayout};
 use shm_ring::{ClaimError, Error, Events, RecvError};
 
 use super::kinds::spsc::{receive_all, send_all};
-use super::kinds::{KINDS, Kind, closed_is_none};
+use super::kinds::{KINDS, Kind, UNLUCKY, closed_is_none};
 use crate::support::backings::{Backing, for_every_backing};
 
 /// Both ends of a small ring, each over its own segment, which may wait in every way.
@@ -45,7 +45,7 @@ for_every_backing!(threads_event_loops_and_tasks_stream_to_each_other, |backing|
         });
         assert_eq!(received, sent, "{sends:?} to {receives:?}");
         let stats = consumer.control().stats();
-        assert_eq!((stats.producer.rescues, stats.consumer.rescues), (0, 0), "{sends:?} to {receives:?}");
+        assert!(stats.producer.rescues + stats.consumer.rescues <= UNLUCKY, "{sends:?} to {receives:?}: {stats:?}");
     }
 });
 

@@ -3,7 +3,7 @@
 use shm_ring::typed::{Plain, Typed};
 use shm_ring::{RecvError, Segment, mpsc};
 
-use super::{Order, Quote, arena, ends, pair, ring};
+use super::{Order, Quote, cells, ends, pair, ring};
 use crate::support::backings::{EPOCH, for_every_backing};
 
 for_every_backing!(archives_of_every_length_are_read_as_they_were_sent, |backing| {
@@ -76,11 +76,6 @@ fn messages_of_all_lengths_cross_threads_in_their_order() {
         }
         assert_eq!(receiver.recv().unwrap_err(), RecvError::Closed);
     });
-}
-
-/// Cells of 120 bytes; what is larger goes into the arena.
-fn cells() -> mpsc::MpscLayout {
-    mpsc::MpscLayout::new(64).unwrap().with_arena(arena())
 }
 
 for_every_backing!(a_ring_of_cells_carries_the_same_messages, |backing| {

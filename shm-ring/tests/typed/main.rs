@@ -6,13 +6,16 @@ mod support;
 mod carried;
 mod compile;
 mod opening;
+mod queue;
 mod refused;
 mod spoilt;
+mod tasks;
 
 use bytemuck::{Pod, Zeroable};
 use rkyv::{Archive, Serialize};
 use shm_ring::Segment;
 use shm_ring::arena::{ArenaLayout, Class};
+use shm_ring::mpsc::MpscLayout;
 use shm_ring::spsc::{self, Events, SpscLayout};
 use shm_ring::typed::{Message, Receiver, Sender, Typed};
 use support::backings::EPOCH;
@@ -54,6 +57,11 @@ fn arena() -> ArenaLayout {
 /// 2,040 bytes go into the ring, more into the arena.
 fn ring() -> SpscLayout {
     SpscLayout::new(4096).unwrap().with_arena(arena())
+}
+
+/// Cells of 120 bytes; what is larger goes into the arena.
+fn cells() -> MpscLayout {
+    MpscLayout::new(64).unwrap().with_arena(arena())
 }
 
 fn ends<T: Message + ?Sized>(

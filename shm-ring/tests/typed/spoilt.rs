@@ -12,7 +12,7 @@ fn send_spoilt(sender: &mut To<String>, text: &str) {
     let (mut other, mut copy) = pair::<String>();
     other.send(&text.to_owned()).unwrap();
     let mut payload = copy.recv().unwrap().payload().to_vec();
-    let at = payload.windows(2).position(|two| two == text[..2].as_bytes()).unwrap();
+    let at = payload.windows(2).position(|two| two == &text.as_bytes()[..2]).unwrap();
     payload[at] = 0xff;
     sender.end_mut().send(&payload).unwrap();
 }

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::super::layout::MpscLayout;
-use super::super::ring::{Ring, Role};
+use super::super::ring::{Ring, Role, TAKEN};
 use super::super::taking::Taking;
 use super::welcome::{self, Given};
+use super::{LANE_NAME, READY_NAME};
+use crate::account::{self, Account};
 use crate::error::Error;
 use crate::event::EventFd;
 use crate::ready::{ReadyLayout, ReadySet};
@@ -18,12 +20,17 @@ use crate::segment::{Layout, Segment};
 /// Lanes up to this size are made on the watcher thread: about 3 µs for each 4 KiB.
 const QUICK_BYTES: usize = 1 << 20;
 
+/// Producers that are let in before the watcher thread sees to its other news: tasks and deaths.
+const GUESTS: u32 = 16;
+
 /// What the consumer and the watcher thread share.
 #[derive(Debug)]
 pub(super) struct Hub {
     pub(super) ready: ReadySet,
     ready_fd: OwnedFd,
     pub(super) event: EventFd,
+    /// For whoever looks on.
+    pub(super) account: Account,
     layout: MpscLayout,
     tag: Box<[u8]>,
     epoch: u64,
@@ -39,6 +46,28 @@ struct Table {
     limit: u32,
     /// No lane is given any more.
     closed: bool,
+    tally: Tally,
+}
+
+/// What onlookers are told of the lanes.
+#[derive(Debug, Default)]
+struct Tally {
+    lanes: u64,
+    ever: u64,
+    /// Of lanes that were given up.
+    given_back: u64,
+    aborted: u64,
+    full: u64,
+}
+
+impl Tally {
+    fn note_in(&self, account: &Account) {
+        account.note::<{ account::LANES_AT }>(self.lanes);
+        account.note::<{ account::LANES_EVER_AT }>(self.ever);
+        account.note::<{ account::GONE_GIVEN_BACK_AT }>(self.given_back);
+        account.note::<{ account::GONE_ABORTED_AT }>(self.aborted);
+        account.note::<{ account::GONE_FULL_AT }>(self.full);
+    }
 }
 
 #[derive(Debug)]
@@ -60,6 +89,7 @@ struct LaneFds {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) index: u32,
+    ring: Ring,
     connection: Connection,
     /// The producer is gone, by the kernel's word: nothing more is committed.
     ended: AtomicBool,
@@ -81,11 +111,13 @@ impl Lane {
 impl Hub {
     pub(super) fn new(layout: MpscLayout, lanes: u32, tag: &[u8]) -> Result<Self, Error> {
         let epoch = crate::clock::kernel_ns() ^ u64::from(std::process::id()).rotate_left(40);
-        let (segment, ready_fd) = Segment::memfd("queue-ready", ReadyLayout::new(lanes).for_streams(), epoch)?;
+        let (segment, ready_fd) = Segment::memfd(READY_NAME, ReadyLayout::new(lanes).for_streams(), epoch)?;
         let event = EventFd::new()?;
         let ready = ReadySet::new(&segment).with_event(event.clone());
-        let table = Table { slots: Vec::new(), free: Vec::new(), limit: ready.lanes(), closed: false };
+        let (limit, tally) = (ready.lanes(), Tally::default());
+        let table = Table { slots: Vec::new(), free: Vec::new(), limit, closed: false, tally };
         Ok(Self {
+            account: ready.account(),
             ready,
             ready_fd,
             event,
@@ -124,7 +156,7 @@ impl Hub {
         let made = self.make_lane(connection, index);
         let (lane, taking, fds) = made.inspect_err(|_| self.table().free.push(index))?;
         // In the table before anybody can ring or leave.
-        if !self.table().fill(&lane, taking) {
+        if !self.table().fill(&lane, taking, &self.account) {
             return Err(Error::Closed { during: "letting a producer in" });
         }
         self.used.fetch_max(index + 1, Ordering::Relaxed);
@@ -132,12 +164,12 @@ impl Hub {
     }
 
     fn make_lane(&self, connection: Connection, index: u32) -> Result<(Arc<Lane>, Taking, LaneFds), Error> {
-        let (segment, fd) = Segment::memfd("queue-lane", self.layout, self.epoch)?;
+        let (segment, fd) = Segment::memfd(LANE_NAME, self.layout, self.epoch)?;
         let space = EventFd::new()?;
         let ring = Ring::new(&segment);
         ring.take_role(Role::Consumer)?;
         let taking = Taking::new(ring.clone(), ring.space_signal(Some(space.clone())));
-        let lane = Lane { index, connection, ended: AtomicBool::new(false) };
+        let lane = Lane { index, ring, connection, ended: AtomicBool::new(false) };
         Ok((Arc::new(lane), taking, LaneFds { lane: fd, space }))
     }
 
@@ -162,8 +194,12 @@ impl Hub {
     fn leave(&self, lane: &Arc<Lane>) {
         // ORDERING: Release, pairs with the Acquire load in `Lane::has_ended`.
         lane.ended.store(true, Ordering::Release);
-        let gone = self.table().remove_if_empty(lane);
-        if gone.is_none() {
+        let mut table = self.table();
+        let gone = table.remove_if_empty(lane, &self.account);
+        // The last one to leave a closed queue is its end, which the consumer may sleep for.
+        let is_news = gone.is_none() || table.closed;
+        drop(table);
+        if is_news {
             self.ready.ring(lane.index);
         }
         // Unmaps and hangs up: outside the lock.
@@ -191,7 +227,7 @@ impl Hub {
 
     /// Gives up a lane. Its memory is never used again; its bit may be, for the lane of another.
     pub(super) fn remove(&self, lane: &Arc<Lane>) {
-        let gone = self.table().remove(lane);
+        let gone = self.table().remove(lane, &self.account);
         // Unmaps, hangs up and ends the watches: outside the lock, which the watcher may want.
         drop(gone);
     }
@@ -224,10 +260,13 @@ impl Table {
         Some(index)
     }
 
-    fn fill(&mut self, lane: &Arc<Lane>, taking: Taking) -> bool {
+    fn fill(&mut self, lane: &Arc<Lane>, taking: Taking, account: &Account) -> bool {
         if !self.closed {
             let slot = Slot { lane: Arc::clone(lane), taking: Some(taking), watches: Vec::new() };
             self.slots[lane.index as usize] = Some(slot);
+            self.tally.lanes += 1;
+            self.tally.ever += 1;
+            self.tally.note_in(account);
         }
         !self.closed
     }
@@ -244,14 +283,21 @@ impl Table {
     }
 
     /// Removes a cold lane in which nothing is committed.
-    fn remove_if_empty(&mut self, lane: &Arc<Lane>) -> Option<Slot> {
+    fn remove_if_empty(&mut self, lane: &Arc<Lane>, account: &Account) -> Option<Slot> {
         let taking = self.slot(lane)?.taking.as_mut()?;
-        if matches!(taking.search(), Ok(None)) { self.remove(lane) } else { None }
+        if matches!(taking.search(), Ok(None)) { self.remove(lane, account) } else { None }
     }
 
-    fn remove(&mut self, lane: &Arc<Lane>) -> Option<Slot> {
+    fn remove(&mut self, lane: &Arc<Lane>, account: &Account) -> Option<Slot> {
         self.slot(lane)?;
         self.free.push(lane.index);
+        let counts = lane.ring.counts();
+        let tally = &mut self.tally;
+        tally.lanes = tally.lanes.saturating_sub(1);
+        tally.given_back = tally.given_back.wrapping_add(counts.given_back);
+        tally.aborted = tally.aborted.wrapping_add(counts.aborted);
+        tally.full = tally.full.wrapping_add(counts.full);
+        tally.note_in(account);
         self.slots[lane.index as usize].take()
     }
 }
@@ -265,6 +311,11 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn open(hub: &Arc<Hub>, listener: Listener) -> Result<Self, Error> {
+        if let Some(socket) = listener.socket() {
+            hub.account.note::<{ account::CONSUMER_AT }>(TAKEN | u64::from(std::process::id()));
+            hub.account.note::<{ account::DEVICE_AT }>(socket.device);
+            hub.account.note::<{ account::INODE_AT }>(socket.inode);
+        }
         let listener = Arc::new(listener);
         let porter = Porter { hub: Arc::clone(hub), listener: Arc::clone(&listener) };
         Ok(Self { _watch: watch(listener.fd(), true, None, Arc::new(porter))?, listener })
@@ -288,7 +339,8 @@ impl Watched for Porter {
     fn on_event(&self, _event: Event) -> Next {
         // An error is one visitor's, or too few descriptors: it sees its connection end, and who still waits is news
         // again.
-        while let Ok(Some(connection)) = self.listener.accept() {
+        for _ in 0..GUESTS {
+            let Ok(Some(connection)) = self.listener.accept() else { break };
             if self.hub.layout.bytes() <= QUICK_BYTES {
                 let _ = self.hub.admit(connection);
                 continue;

@@ -42,10 +42,15 @@ pub(in super::super) struct Link {
     address: QueueAddress,
     tag: Box<[u8]>,
     _watches: [Watch; 2],
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl Link {
+    /// Tells the consumer that the producer is gone: the end of the descriptor does not while a child has a copy of it.
+    pub(in super::super) fn hang_up(&self) {
+        self.connection.hang_up();
+    }
+
     pub(in super::super) fn address(&self) -> &QueueAddress {
         &self.address
     }
@@ -79,7 +84,7 @@ pub(super) fn open(dir: &RuntimeDir, address: &QueueAddress) -> Result<Sender, E
     let end = Arc::new(ConsumerGone(Arc::downgrade(&sending)));
     let hang_up = watch(connection.fd(), false, None, Arc::clone(&end) as Arc<dyn Watched>)?;
     let death = watch(Arc::new(connection.peer().pidfd()?), true, None, end)?;
-    sending.keep(Link { address: address.clone(), tag, _watches: [hang_up, death], _connection: connection });
+    sending.keep(Link { address: address.clone(), tag, _watches: [hang_up, death], connection });
     Ok(Sender::over(sending))
 }
 

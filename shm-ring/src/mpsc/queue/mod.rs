@@ -16,6 +16,7 @@ mod lanes;
 mod link;
 mod options;
 mod poller;
+mod tasks;
 mod welcome;
 
 use std::fmt;
@@ -30,11 +31,17 @@ pub use options::QueueOptions;
 use self::lanes::{Door, Hub};
 use self::poller::{At, Parked, Poller};
 use super::frame::Frame;
+use crate::account;
 use crate::clock;
 use crate::error::{Error, RecvError};
 use crate::futex::Woken;
 use crate::mpsc::Sender;
+use crate::tasks::Tasks;
 use crate::wait::SpinBudget;
+
+/// What the memory of queues is called, for tools and for [`crate::inspect`].
+pub(crate) const READY_NAME: &str = "queue-ready";
+pub(crate) const LANE_NAME: &str = "queue-lane";
 
 /// First interval of the safety time-out; it doubles up to [`SAFETY_LAST_NS`] while nothing happens.
 const SAFETY_FIRST_NS: u64 = 100_000_000;
@@ -50,6 +57,10 @@ pub struct Queue {
     poller: Poller,
     spin: SpinBudget,
     rescues: u64,
+    /// Looks at all lanes that found nothing.
+    empty: u64,
+    /// Those that wait for frames, on the hub's eventfd.
+    tasks: Arc<Tasks>,
     /// Ends first: after it nobody comes in.
     door: Option<Door>,
     hub: Arc<Hub>,
@@ -66,7 +77,8 @@ impl fmt::Debug for Queue {
 impl Queue {
     fn new(address: QueueAddress, hub: Arc<Hub>, door: Door) -> Self {
         let (poller, spin) = (Poller::default(), SpinBudget::new(None));
-        Self { address, poller, spin, rescues: 0, door: Some(door), hub, process: std::process::id() }
+        let (tasks, process) = (Tasks::new(hub.event.clone()), std::process::id());
+        Self { address, poller, spin, rescues: 0, empty: 0, tasks, door: Some(door), hub, process }
     }
 
     /// Creates the queue of that address with the defaults of [`QueueOptions`].
@@ -119,7 +131,11 @@ impl Queue {
         match self.poller.search(&self.hub) {
             Some(at) => Ok(at),
             None if self.poller.is_finished(&self.hub) => Err(RecvError::Closed),
-            None => Err(RecvError::Empty),
+            None => {
+                self.empty += 1;
+                self.hub.account.note::<{ account::EMPTY_AT }>(self.empty);
+                Err(RecvError::Empty)
+            }
         }
     }
 
@@ -151,7 +167,7 @@ impl Queue {
 
     #[cold]
     fn wait(&mut self, until_ns: Option<u64>) -> Result<At, RecvError> {
-        let Self { poller, hub, spin, rescues, .. } = self;
+        let Self { poller, hub, spin, rescues, empty, .. } = self;
         for _ in 0..poller.breath() {
             crate::sync::spin_loop();
         }
@@ -167,10 +183,16 @@ impl Queue {
                 Parked::Found(at) => return Ok(at),
                 Parked::Again => match poller.look(hub) {
                     Some(at) => return Ok(at),
+                    // Whoever rings for nothing all the time puts off no deadline.
+                    None if until_ns.is_some_and(|until| clock::kernel_ns() >= until) => {
+                        return Err(RecvError::TimedOut);
+                    }
                     None => continue,
                 },
                 Parked::Sleep(bell) => bell,
             };
+            *empty += 1;
+            hub.account.note::<{ account::EMPTY_AT }>(*empty);
             let now_ns = clock::kernel_ns();
             if until_ns.is_some_and(|until| now_ns >= until) {
                 poller.awake(hub);
@@ -181,6 +203,7 @@ impl Queue {
             if let Some(at) = poller.look(hub) {
                 if woken == Woken::TimedOut && hub.ready.bell() == bell {
                     *rescues += 1;
+                    hub.account.note::<{ account::RESCUES_AT }>(*rescues);
                 }
                 return Ok(at);
             }
@@ -212,8 +235,11 @@ impl Queue {
     ///
     /// Some 1 µs, plus a look at every polled lane.
     pub fn arm(&mut self) -> bool {
+        // A task may have waited before, and the watcher thread would empty the descriptor for it.
+        self.tasks.retire();
         self.hub.event.drain();
-        matches!(self.poller.park(&self.hub, true), Parked::Sleep(_))
+        // Asked after the parking: a producer whose end is the queue's own rings then.
+        matches!(self.poller.park(&self.hub, true), Parked::Sleep(_)) && !self.poller.is_finished(&self.hub)
     }
 
     /// Ends the queue: nobody can open it any more, and every later claim is refused. What was claimed before is still
@@ -263,5 +289,66 @@ impl Drop for Queue {
         if self.process == std::process::id() {
             self.close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::mpsc::channel;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    /// A queue without a door in the file system that others use.
+    fn queue(name: &str) -> Queue {
+        let dir = std::env::temp_dir().join(format!("shm-ring-{}-{name}", std::process::id()));
+        let queue = QueueOptions::new().runtime_dir(&dir).create(&"tests/bits".parse().unwrap()).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        queue
+    }
+
+    /// Runs it on a thread that may never come back.
+    fn comes_back<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, is_done) = channel();
+        std::thread::spawn(move || done.send(run()));
+        is_done.recv_timeout(Duration::from_secs(60)).expect("it does not come back")
+    }
+
+    #[test]
+    fn a_ready_bit_of_a_lane_that_was_never_given_holds_nobody_up() {
+        let mut queue = queue("stray");
+        comes_back(move || {
+            queue.hub.ready.ring(900);
+            let soon = Instant::now() + Duration::from_millis(5);
+            assert_eq!(queue.recv_deadline(soon).unwrap_err(), RecvError::TimedOut);
+            queue.hub.ready.ring(900);
+            let mut receives = pin!(queue.recv_async());
+            assert!(receives.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        });
+    }
+
+    #[test]
+    fn a_peer_that_rings_for_nothing_all_the_time_puts_off_no_deadline() {
+        let mut queue = queue("noise");
+        let hub = Arc::clone(&queue.hub);
+        let quiet = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (told, noise) = (
+            Arc::clone(&quiet),
+            std::thread::spawn(move || {
+                while !quiet.load(std::sync::atomic::Ordering::Relaxed) {
+                    hub.ready.ring(900);
+                }
+            }),
+        );
+        comes_back(move || {
+            let soon = Instant::now() + Duration::from_millis(5);
+            assert_eq!(queue.recv_deadline(soon).unwrap_err(), RecvError::TimedOut);
+            let mut receives = pin!(queue.recv_async());
+            assert!(receives.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        });
+        told.store(true, std::sync::atomic::Ordering::Relaxed);
+        noise.join().unwrap();
     }
 }

@@ -9,7 +9,7 @@ use super::welcome::MAX_TAG;
 use super::{Queue, link};
 use crate::error::Error;
 use crate::mpsc::{MpscLayout, Sender};
-use crate::rendezvous::{Listener, RuntimeDir};
+use crate::rendezvous::{Listener, RuntimeDir, file_name};
 
 /// Names the runtime directory, in the environment.
 const DIRECTORY_VARIABLE: &str = "SWITCHBOARD_RUNTIME_DIR";
@@ -49,7 +49,7 @@ impl QueueOptions {
     }
 
     /// Most producers at a time, up to [`MAX_LANES`](crate::ready::MAX_LANES); further ones are refused. Each costs the
-    /// consumer the memory of a lane and four descriptors. For the creator.
+    /// consumer the memory of a lane and five descriptors. For the creator.
     #[must_use]
     pub fn producers(self, limit: u32) -> Self {
         Self { producers: Some(limit), ..self }
@@ -62,9 +62,17 @@ impl QueueOptions {
     }
 
     fn directory(&self, address: &QueueAddress) -> Result<RuntimeDir, Error> {
+        RuntimeDir::open(&address.directory(&self.runtime()))
+    }
+
+    fn runtime(&self) -> PathBuf {
         let named = || std::env::var_os(DIRECTORY_VARIABLE).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        let runtime = self.directory.clone().or_else(named).unwrap_or_else(RuntimeDir::default_path);
-        RuntimeDir::open(&address.directory(&runtime))
+        self.directory.clone().or_else(named).unwrap_or_else(RuntimeDir::default_path)
+    }
+
+    /// The directory and the name of the socket by which the queue is found, whether it is there or not.
+    pub(crate) fn socket(&self, address: &QueueAddress) -> (PathBuf, String) {
+        (address.directory(&self.runtime()), file_name(address.name()))
     }
 
     /// Creates the queue; the caller is its consumer. Costs some system calls, and the watcher thread of this process if

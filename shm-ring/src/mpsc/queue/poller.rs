@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::ring::{DIED, Role};
 use super::super::taking::{Found, Taking};
 use super::lanes::{Hub, Lane};
+use crate::account;
 use crate::ready::{Bell, Park};
 
 /// Most lanes that are polled before polling others ends.
@@ -130,6 +131,7 @@ impl Poller {
             }
             Err(_) => {
                 self.thrown_out += 1;
+                hub.account.note::<{ account::THROWN_OUT_AT }>(self.thrown_out);
                 let gone = self.hot.swap_remove(i);
                 gone.lane.throw_out();
                 hub.remove(&gone.lane);
@@ -163,7 +165,9 @@ impl Poller {
         let Some(i) = idlest else { return };
         let hot = &mut self.hot[i];
         let ring = hot.taking.ring().clone();
-        let busy = hub.ready.cool(ring.watch(), || hot.taking.has_committed().then_some(()));
+        let closing = self.closing;
+        let mut has_news = || hot.taking.has_committed() || (closing && hot.taking.is_finished());
+        let busy = hub.ready.cool(ring.watch(), || has_news().then_some(()));
         if busy.is_none() {
             let Hot { lane, mut taking, .. } = self.hot.swap_remove(i);
             taking.tell_all_producers();
@@ -177,9 +181,11 @@ impl Poller {
         self.hot.iter_mut().for_each(|hot| hot.taking.tell_all_producers());
         let rings: Vec<_> = self.hot.iter().map(|hot| hot.taking.ring().clone()).collect();
         let cool = || rings.iter().for_each(|ring| ring.watch().cool());
-        let hot = &mut self.hot;
+        let (hot, closing) = (&mut self.hot, self.closing);
         let scan = || {
             hot.iter_mut().enumerate().find_map(|(i, hot)| match hot.taking.search() {
+                // Its producer has nothing to ring for any more: cold, it would stay for ever.
+                Ok(None) if closing && hot.taking.is_finished() => Some((i, None)),
                 Ok(found) => found.map(|found| (i, Some(found))),
                 // Whoever looks at it again will find out.
                 Err(_) => Some((i, None)),
@@ -194,6 +200,9 @@ impl Poller {
             }
             Park::Ready => {
                 self.heat_all();
+                // All bits: one of a lane that was never given would be seen here, and nowhere else, for ever.
+                let announced = &mut self.announced;
+                hub.ready.take_ready(hub.ready.lanes(), |index| announced.push(index));
                 Parked::Again
             }
             Park::Sleep(bell) => {

@@ -17,6 +17,7 @@ use super::lock::LockFile;
 use super::shm::Object;
 use super::{Directory, Kind, Place};
 use crate::error::Error;
+use crate::process::Stat;
 use crate::raw::Region;
 use crate::segment::{Layout, Segment, SegmentOptions, mapping};
 use crate::sync::{AtomicU64, Ordering};
@@ -142,7 +143,7 @@ struct Maker {
 impl Maker {
     fn this() -> Self {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        Self { pid, start: Life::of("self").map_or(0, |life| life.start) }
+        Self { pid, start: Stat::of("self").map_or(0, |stat| stat.start) }
     }
 
     fn prefix(place: &Place) -> OsString {
@@ -171,25 +172,8 @@ impl Maker {
             return true;
         }
         // Something has the number. Is it the maker, and does it still run?
-        Life::of(&self.pid.to_string())
-            .is_some_and(|life| life.is_over || (self.start != 0 && life.start != self.start))
-    }
-}
-
-/// What `/proc` says about a process.
-struct Life {
-    start: u64,
-    is_over: bool,
-}
-
-impl Life {
-    fn of(process: &str) -> Option<Self> {
-        let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // The name in brackets may hold anything; the state is the first field behind it, the start the twentieth.
-        let fields = text.get(text.rfind(')')? + 1..)?;
-        let state = fields.split_whitespace().next()?;
-        let start = fields.split_whitespace().nth(19)?.parse().ok()?;
-        Some(Self { start, is_over: matches!(state, "Z" | "X") })
+        Stat::of(&self.pid.to_string())
+            .is_some_and(|stat| stat.is_over() || (self.start != 0 && stat.start != self.start))
     }
 }
 
@@ -228,7 +212,7 @@ mod tests {
         while !std::fs::read_to_string(&stat).unwrap().contains(") Z") {
             std::thread::yield_now();
         }
-        let start = Life::of(&id.to_string()).unwrap().start;
+        let start = Stat::of(&id.to_string()).unwrap().start;
         assert!(Maker { pid: id as i32, start }.is_gone());
         child.wait().unwrap();
         assert!(Maker { pid: id as i32, start }.is_gone());

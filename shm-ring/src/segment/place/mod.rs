@@ -129,7 +129,7 @@ impl Place {
     /// Makes a segment, which nobody sees before it is complete. One that stands there and is used by nobody is
     /// replaced, whatever its layout or version: so a program that ended in any way can start again.
     ///
-    /// Costs some hundred microseconds, a look through the directory, and about 2 µs a page.
+    /// Costs some tens of microseconds, a look through the directory, and about 2 µs a page.
     ///
     /// # Errors
     /// [`Error::Taken`] if a handle of any process is open, or if what stands there is no segment;

@@ -12,7 +12,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use rustix::mm::{MapFlags, ProtFlags};
 use shm_ring::ready::{ReadyLayout, ReadySet};
-use shm_ring::{Error, Place, Segment, SegmentOptions};
+use shm_ring::{Error, Place, Segment, SegmentOptions, mpsc, spsc};
 use support::backings::fresh_name;
 
 /// Lines of `/proc/self/maps` that name it.
@@ -42,6 +42,10 @@ fn a_child_sees_no_mapping_and_its_drop_takes_nothing_away() {
     let in_named = named.create(layout(), 1, &options).unwrap();
     let in_file = file.create(layout(), 1, &options).unwrap();
     let segments = [made, opened, in_named, in_file];
+    let (ring, _fd) = Segment::memfd("fork-spsc", spsc::SpscLayout::new(256).unwrap(), 1).unwrap();
+    let (mut producer, mut consumer) = spsc::pair(&ring).unwrap();
+    let (ring, _fd) = Segment::memfd("fork-mpsc", mpsc::MpscLayout::new(4).unwrap(), 1).unwrap();
+    let (sender, mut receiver) = mpsc::pair(&ring).unwrap();
     let before = mappings_of(&name);
     assert_eq!(before.len(), segments.len(), "{before:?}");
     let places = ranges(&before.join("\n"));
@@ -51,6 +55,7 @@ fn a_child_sees_no_mapping_and_its_drop_takes_nothing_away() {
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             let code = std::panic::catch_unwind(|| in_the_child(&name, &places, segments)).unwrap_or(99);
+            drop((producer, consumer, sender, receiver));
             // SAFETY: ends the process at once, which needs nothing.
             unsafe { nix::libc::_exit(code) }
         }
@@ -66,6 +71,11 @@ fn a_child_sees_no_mapping_and_its_drop_takes_nothing_away() {
             assert_eq!(mappings_of(&name).len(), segments.len());
             ReadySet::new(&segments[0]).ring(69);
             assert!(ReadySet::new(&segments[1]).any_ready(70));
+            // Nor has the child closed the rings.
+            producer.try_send(b"spsc").unwrap();
+            sender.try_send(b"mpsc").unwrap();
+            assert_eq!(consumer.recv().unwrap().bytes(), b"spsc");
+            assert_eq!(receiver.recv().unwrap().bytes(), b"mpsc");
         }
     }
 }
