@@ -25,6 +25,9 @@ const STREAM: u64 = 8;
 /// near processors; doubled up to [`MOST_PAUSES`] as long as it has caught up again after fewer than [`STREAM`] frames.
 const PAUSES: u32 = 6;
 
+/// Bytes of a frame from which on neither side is quicker for some lines between them.
+const SMALL: u64 = 4096;
+
 /// Twice the way of a line between far processors.
 const MOST_PAUSES: u32 = 48;
 
@@ -58,8 +61,8 @@ pub(super) struct Core {
     /// How many frames had been received when the ring was last found empty. At first one less than none, so that the
     /// first look counts as well.
     dry_at: u64,
-    /// How many had been when it last paused for its producer, and for how long it did.
-    paused_at: u64,
+    /// How many had been when it last paused for its producer, up to where, and for how long it did.
+    paused_at: (u64, Position),
     pauses: u32,
     closed: bool,
     /// Why the last look found nothing.
@@ -102,10 +105,11 @@ impl Core {
 
     /// Nothing was there: gives back what was received, and says why if nothing will come.
     fn look_again(&mut self) -> Result<u64, RecvError> {
-        if !cfg!(loom) && self.received.wrapping_sub(self.dry_at) >= STREAM {
-            let caught_up_at_once = self.received.wrapping_sub(self.paused_at) < STREAM;
-            self.pauses = if caught_up_at_once { (2 * self.pauses).min(MOST_PAUSES) } else { self.pauses };
-            self.paused_at = self.received;
+        let frames = self.received.wrapping_sub(self.paused_at.0);
+        let are_small = self.head.since(self.paused_at.1) / SMALL <= frames;
+        if !cfg!(loom) && are_small && self.received.wrapping_sub(self.dry_at) >= STREAM {
+            self.pauses = if frames < STREAM { (2 * self.pauses).min(MOST_PAUSES) } else { self.pauses };
+            self.paused_at = (self.received, self.head);
             (0..self.pauses).for_each(|_| spin_loop());
             // ORDERING: Acquire, as in `find`.
             let later = self.ring.header(self.head).load(Ordering::Acquire).decode(|word| word);
@@ -257,7 +261,7 @@ impl Consumer {
             received: 0,
             empty: 0,
             dry_at: u64::MAX,
-            paused_at: 0,
+            paused_at: (0, head),
             pauses: PAUSES,
             closed: false,
             missed: RecvError::Empty,
