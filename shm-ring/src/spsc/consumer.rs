@@ -20,9 +20,16 @@ use crate::wait::SpinBudget;
 /// From so many frames in a row on a consumer that finds nothing more is taken for one that has caught up with a stream.
 const STREAM: u64 = 8;
 
-/// Pauses before such a consumer looks again, about 24 ns each: at its heels it would take each line from the producer
-/// while it is being written, and both would be slower than with some lines between them.
+/// Pauses of about 24 ns before such a consumer looks again: at its heels it would take each line from the producer while
+/// it is being written, and both would be slower than with some lines between them. About twice the way of a line between
+/// near processors; doubled up to [`MOST_PAUSES`] as long as it has caught up again after fewer than [`STREAM`] frames.
 const PAUSES: u32 = 6;
+
+/// Bytes of a frame from which on neither side is quicker for some lines between them.
+const SMALL: u64 = 4096;
+
+/// Twice the way of a line between far processors.
+const MOST_PAUSES: u32 = 48;
 
 /// Looks at the header before the polling budget is asked: about 2 µs.
 const EAGER: u32 = 64;
@@ -54,6 +61,9 @@ pub(super) struct Core {
     /// How many frames had been received when the ring was last found empty. At first one less than none, so that the
     /// first look counts as well.
     dry_at: u64,
+    /// How many had been when it last paused for its producer, up to where, and for how long it did.
+    paused_at: (u64, Position),
+    pauses: u32,
     closed: bool,
     /// Why the last look found nothing.
     pub(super) missed: RecvError,
@@ -95,13 +105,18 @@ impl Core {
 
     /// Nothing was there: gives back what was received, and says why if nothing will come.
     fn look_again(&mut self) -> Result<u64, RecvError> {
-        if !cfg!(loom) && self.received.wrapping_sub(self.dry_at) >= STREAM {
-            (0..PAUSES).for_each(|_| spin_loop());
+        let frames = self.received.wrapping_sub(self.paused_at.0);
+        let are_small = self.head.since(self.paused_at.1) / SMALL <= frames;
+        if !cfg!(loom) && are_small && self.received.wrapping_sub(self.dry_at) >= STREAM {
+            self.pauses = if frames < STREAM { (2 * self.pauses).min(MOST_PAUSES) } else { self.pauses };
+            self.paused_at = (self.received, self.head);
+            (0..self.pauses).for_each(|_| spin_loop());
             // ORDERING: Acquire, as in `find`.
             let later = self.ring.header(self.head).load(Ordering::Acquire).decode(|word| word);
             if later != UNPUBLISHED {
                 return Ok(later);
             }
+            self.pauses = PAUSES;
         }
         if self.dry_at != self.received {
             self.dry_at = self.received;
@@ -246,6 +261,8 @@ impl Consumer {
             received: 0,
             empty: 0,
             dry_at: u64::MAX,
+            paused_at: (0, head),
+            pauses: PAUSES,
             closed: false,
             missed: RecvError::Empty,
             found: Found { at: head, len: 0, end: head, block: None },

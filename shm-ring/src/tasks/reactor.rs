@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 #[cfg(any(feature = "tokio", feature = "async-io"))]
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -265,12 +266,14 @@ struct News(Weak<Tasks>);
 impl Watched for News {
     fn on_event(&self, event: Event) -> Next {
         let Some(tasks) = self.0.upgrade() else { return Next::Stop };
+        // A waker that panics is one task's affair: the others at this side are still to be called.
         match event {
             Event::Readable => {
-                tasks.told();
+                let _ = catch_unwind(AssertUnwindSafe(|| tasks.told()));
                 Next::Keep
             }
-            Event::Expired => tasks.expired(),
+            Event::Expired => catch_unwind(AssertUnwindSafe(|| tasks.expired()))
+                .unwrap_or_else(|_| Next::KeepUntil(kernel_ns().saturating_add(SAFETY_LAST_NS))),
             Event::Ended => Next::Stop,
         }
     }

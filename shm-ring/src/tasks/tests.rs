@@ -161,6 +161,39 @@ fn a_future_that_is_dropped_while_it_waits_takes_no_call_from_others() {
     assert!(second.is_ready());
 }
 
+/// A waker that is called once too often.
+#[derive(Default)]
+struct Panics(Wakes);
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+        panic!("as a waker may");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_takes_the_calls_of_nobody_else() {
+    for credits in [credits(), with_safety_looks()] {
+        let panics = Arc::new(Panics::default());
+        let mut first = Task::new(&credits, 1);
+        let waker = Waker::from(Arc::clone(&panics));
+        assert!(first.future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        credits.give(1);
+        while panics.0.count() == 0 {
+            thread::yield_now();
+        }
+        drop(first);
+        let mut second = Task::new(&credits, 1);
+        assert!(second.is_ready());
+        let mut third = Task::new(&credits, 1);
+        assert!(!third.is_ready());
+        credits.give(1);
+        third.is_called();
+        assert!(third.is_ready());
+    }
+}
+
 #[test]
 fn the_latest_waker_is_the_one_that_is_woken() {
     let credits = credits();
