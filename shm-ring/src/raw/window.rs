@@ -130,6 +130,21 @@ impl Window {
         unsafe { self.base.word(at & self.word_mask) }
     }
 
+    /// Asks for the line of byte `at`, modulo the length, to be read soon. A hint; no effect on values.
+    #[inline(always)]
+    pub(crate) fn prefetch_for_read(&self, at: usize) {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+        {
+            let word = self.word(at).as_ptr();
+            // SAFETY: PREFETCHT0 changes no architectural state and cannot fault; the address is inside the range.
+            unsafe {
+                core::arch::asm!("prefetcht0 [{}]", in(reg) word, options(nostack, preserves_flags, readonly));
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+        let _ = at;
+    }
+
     /// Asks for the line of byte `at`, modulo the length, in exclusive state. A hint; no effect on values.
     #[inline(always)]
     pub(crate) fn prefetch_for_write(&self, at: usize) {

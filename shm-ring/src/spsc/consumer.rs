@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::arena::{ArenaReader, BlockRef};
 use crate::error::{Error, RecvError};
 use crate::event::Events;
+use crate::raw::LINE;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::control::Control;
@@ -101,6 +102,19 @@ impl Core {
             }
         }
         true
+    }
+
+    /// Right before a look of a waiting loop: the frame's second line is to travel together with its first. Asked for any
+    /// earlier it would still be old, and the producer would have to take it back; any later, it would come after it.
+    #[inline(always)]
+    fn expect_frame(&self) {
+        self.ring.frames.prefetch_for_read(self.head.plus(LINE).to_index());
+    }
+
+    /// Whether a header came: one load, and nothing else for a loop to get through before the next.
+    #[inline(always)]
+    fn peek(&self) -> bool {
+        self.ring.header(self.head).load(Ordering::Relaxed).decode(|word| word != UNPUBLISHED)
     }
 
     /// Nothing was there: gives back what was received, and says why if nothing will come.
@@ -314,14 +328,17 @@ impl Consumer {
     /// The frame that was not there at the first look.
     #[inline(always)]
     fn late(&mut self, until_ns: Option<u64>) -> Result<Frame<'_>, RecvError> {
-        if self.wait(until_ns) {
-            let found = self.core.found;
+        // Found again, by a load of a line that is here: handed over through memory, where the payload is would be known
+        // later.
+        if self.wait(until_ns)
+            && let Some(found) = self.core.find()
+        {
             return Ok(Frame::new(&mut self.core, found));
         }
         Err(self.core.missed)
     }
 
-    /// Waits for a frame and leaves it in `found`, or in `missed` why there is none.
+    /// Waits for a frame; says whether it is there, or leaves in `missed` why there is none.
     #[cold]
     #[inline(never)]
     fn wait(&mut self, until_ns: Option<u64>) -> bool {
@@ -329,23 +346,23 @@ impl Consumer {
         if core.missed != RecvError::Empty {
             return false;
         }
-        let mut settled = || match core.find() {
-            None if core.missed == RecvError::Empty => None,
-            None => Some(false),
-            Some(found) => {
-                core.found = found;
-                Some(true)
-            }
-        };
         // The budget looks at the clock now and then, which would delay the answer to a peer that is quick.
         let eager = if spin.ns() > 0 { EAGER } else { 0 };
         for _ in 0..eager {
             spin_loop();
-            if let Some(settled) = settled() {
-                return settled;
+            core.expect_frame();
+            if core.peek() {
+                return true;
             }
         }
-        data.wait(spin, until_ns, settled).unwrap_or_else(|| {
+        let look = || {
+            core.expect_frame();
+            match core.find() {
+                None if core.missed == RecvError::Empty => None,
+                settled => Some(settled.is_some()),
+            }
+        };
+        data.wait(spin, until_ns, look).unwrap_or_else(|| {
             core.missed = RecvError::TimedOut;
             false
         })
