@@ -215,6 +215,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         // Both fail only if the process has ended already, which is what is wanted.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        // A thread of it that is still traced keeps it from ending until its tracer, which is this thread, takes notice.
+        while matches!(self.child.try_wait(), Ok(None)) {
+            tracer::take_notice();
+            std::thread::yield_now();
+        }
     }
 }

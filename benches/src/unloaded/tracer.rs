@@ -203,6 +203,12 @@ impl Drop for Tracer {
     }
 }
 
+/// Takes one stop or end of a thread that this thread still traces, if there is any. Without effect on what lives.
+pub fn take_notice() {
+    // It fails if nothing is traced, and then there is nothing to take.
+    let _ = waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD));
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Stop {
     /// At the entry of the system call with this number.
