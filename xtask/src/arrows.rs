@@ -12,7 +12,8 @@ struct Layer {
 }
 
 /// From the bottom to the top. Tests of a crate may use any crate that stands further up in this list.
-const LAYERS: [Layer; 9] = [
+const LAYERS: [Layer; 10] = [
+    Layer { name: "test-support", knows: &[] },
     Layer { name: "shm-ring", knows: &[] },
     Layer { name: "service-core", knows: &[] },
     Layer { name: "service-macros", knows: &[] },

@@ -30,7 +30,7 @@ const MAY_BE_UNSAFE: [(&str, &str); 15] = [
 ];
 
 /// Crates whose root denies `unsafe` instead of forbidding it, so that the files above can allow it.
-const DENIES: [&str; 2] = ["shm-ring", "benches"];
+const DENIES: [&str; 3] = ["shm-ring", "benches", "test-support"];
 
 /// How far above an unsafe block its reason may begin, in lines.
 const SAFETY_WITHIN: usize = 5;

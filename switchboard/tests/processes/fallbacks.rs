@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::SealFlags;
 use switchboard::prelude::*;
 
-use crate::child::{Child, Line};
 use crate::notary::{self, NAME, NotaryClient, Place};
+use test_support::child::{Child, Line};
 
 /// Counts system calls; shared with the measurement of unloaded calls.
 #[path = "../../../benches/src/unloaded"]

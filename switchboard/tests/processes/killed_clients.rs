@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use switchboard::prelude::*;
 
-use crate::child::{self, Child, Line};
 use crate::journal::{Event, Journal, Notes};
-use crate::level::Level;
 use crate::notary::{Desk, NAME, NotaryClient, NotaryServer, Place, answer_to, filler_of, verdict, wait_until};
 use crate::random::Random;
+use test_support::child::{self, Child, Line};
+use test_support::level::Level;
 
 const KILLS: usize = 100;
 

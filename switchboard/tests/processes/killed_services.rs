@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use switchboard::prelude::*;
 
-use crate::child::{self, Child, Line};
 use crate::journal::{Event, Notes};
-use crate::level::Level;
 use crate::notary::{NAME, NotaryClient, Place, SOCKET, answer_to, filler_of};
 use crate::random::Random;
+use test_support::child::{self, Child, Line};
+use test_support::level::Level;
 
 const KILLS: usize = 100;
 

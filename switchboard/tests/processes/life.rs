@@ -5,10 +5,10 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::child::{Child, PATIENCE};
 use crate::journal::{Event, Notes};
 use crate::notary::{self, NAME, NotaryClient, Place, answer_to, short, verdict};
 use rustix::process::Signal;
+use test_support::child::{Child, PATIENCE};
 
 #[test]
 fn a_stopped_service_is_late_and_not_dead() {

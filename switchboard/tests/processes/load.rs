@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use switchboard::prelude::*;
 
-use crate::child::{Child, Line};
 use crate::notary::{self, NAME, NotaryClient, Place, filler_of, verdict};
 use crate::random::Random;
+use test_support::child::{Child, Line};
 
 const CONNECTIONS: usize = 100;
 

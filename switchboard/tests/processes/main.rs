@@ -1,15 +1,13 @@
 //! What holds between processes: when they are killed, stopped, many, strange, or idle.
 //!
-//! The tests start further processes of this same program, each in a role (see [`child`]), and kill, stop and question
+//! The tests start further processes of this same program, each in a role (see [`test_support::child`]), and kill, stop and question
 //! them. Where a test counts the descriptors, mappings and threads of a process, that process is one of its own too.
 #![forbid(unsafe_code)]
 
-mod child;
 mod fallbacks;
 mod journal;
 mod killed_clients;
 mod killed_services;
-mod level;
 mod life;
 mod load;
 mod notary;
@@ -18,6 +16,8 @@ mod random;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
+
+use test_support::child;
 
 /// What a process of this program can be, besides the one that runs the tests.
 const ROLES: &[child::Role] = &[

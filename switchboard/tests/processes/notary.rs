@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use switchboard::prelude::*;
 
-use crate::child::{Child, Line, Voice};
 use crate::journal::{Event, Journal};
 use crate::support::TempDir;
+use test_support::child::{Child, Line, Voice};
 
 /// Where it is served.
 pub const NAME: &str = "test.notary";

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use switchboard::prelude::*;
 
-use crate::child::Child;
 use crate::notary::{self, NAME, NotaryClient, Place, SOCKET, short, verdict};
+use test_support::child::Child;
 
 const NAMESPACE: &str = "SWITCHBOARD_NAMESPACE";
 

@@ -14,9 +14,9 @@ use rustix::net::{
 };
 use switchboard::prelude::*;
 
-use crate::child::{self, Child, Line};
-use crate::level::Level;
 use crate::notary::{Desk, NAME, NotaryClient, NotaryServer, Place, verdict, wait_until};
+use test_support::child::{self, Child, Line};
+use test_support::level::Level;
 
 /// Longest message that the socket's protocol allows, in bytes.
 const LONGEST_MESSAGE: usize = 64 * 1024;

@@ -13,6 +13,7 @@ pub struct Level {
 }
 
 impl Level {
+    /// What this process holds now.
     pub fn of_this_process() -> Self {
         let maps = std::fs::read_to_string("/proc/self/maps").expect("proc is mounted");
         let memfds = maps.lines().filter(|line| line.contains("/memfd:"));

@@ -46,10 +46,12 @@ impl Line {
         Self(BufReader::new(stream))
     }
 
+    /// Says one line.
     pub fn say(&self, text: impl Display) {
         self.voice().say(text);
     }
 
+    /// A talking half for another thread.
     pub fn voice(&self) -> Voice {
         Voice(self.0.get_ref().try_clone().expect("a descriptor is left"))
     }
@@ -75,6 +77,7 @@ pub struct Child {
 }
 
 impl Child {
+    /// Starts this very program again, in a role, with further environment variables.
     pub fn start<V: AsRef<OsStr>>(role: &'static str, environment: &[(&str, V)]) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("two descriptors are left");
         ours.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
@@ -86,10 +89,12 @@ impl Child {
         Self { role, process: command.spawn().expect("a process can be started"), line: Line::over(ours) }
     }
 
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
+    /// Says one line to the child.
     pub fn say(&self, text: impl Display) {
         self.line.say(text);
     }
@@ -99,15 +104,18 @@ impl Child {
         self.line.hear().unwrap_or_else(|| panic!("`{}` ended instead of saying something", self.role))
     }
 
+    /// Waits for the next line, which must be this one.
     pub fn expect(&mut self, text: &str) {
         assert_eq!(self.hear(), text, "from `{}`", self.role);
     }
 
+    /// Says one line and waits for the next one of the child.
     pub fn ask(&mut self, text: impl Display) -> String {
         self.say(text);
         self.hear()
     }
 
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).expect("the child is not reaped yet");
     }

@@ -1,0 +1,9 @@
+//! What tests between processes share. For tests only: it knows no other crate of the workspace, and no product code
+//! depends on it.
+//!
+//! - [`child`]: processes of the test's own program in other roles, with a line to each.
+//! - [`level`]: what a process holds, to be compared before and after.
+#![deny(unsafe_code)]
+
+pub mod child;
+pub mod level;
