@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use crate::evidence::{self, passed_tests};
 use crate::shell::{Shell, root, target_directory};
 use crate::suite::Outcome;
 use crate::weaken;
@@ -40,7 +41,10 @@ fn models(report: &mut Vec<String>) -> Outcome {
     match loom_cargo(&tests).run_and_read() {
         Ok((true, output)) if passed_tests(&output) == 0 => Outcome::Failed("no loom model was run".to_owned()),
         Ok((true, output)) => {
-            report.extend(output.lines().filter(|line| line.contains("execution")).map(|line| line.trim().to_owned()));
+            let explored: Vec<_> = output.lines().filter(|line| line.contains("execution")).collect();
+            report.extend(explored.iter().map(|line| line.trim().to_owned()));
+            evidence::print("models that hold", passed_tests(&output));
+            evidence::print("executions explored", explored.iter().map(|line| executions(line)).sum::<u64>());
             Outcome::Passed
         }
         Ok((false, _)) => {
@@ -71,6 +75,9 @@ fn all_twins(twins: &[Twin<'_>], report: &mut Vec<String>) -> Outcome {
                 .and_then(|| cargo(&build, twin).run())
                 .and_then(|| must_fail(twin, cargo(&test, twin), report))
         });
+    }
+    if outcome == Outcome::Passed {
+        evidence::print("weakened twins that fail their model", twins.len());
     }
     println!("\n-- loom, in short");
     report.iter().for_each(|line| println!("{line}"));
@@ -103,10 +110,11 @@ fn loom_cargo(arguments: &[&str]) -> Shell {
     Shell::cargo(arguments).env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_directory().join("loom"))
 }
 
-/// How many tests passed, over all test programs of an output.
-fn passed_tests(output: &str) -> u64 {
-    let counts = output.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
-    counts.filter_map(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).sum()
+/// The number before the word in `12 executions`, wherever it stands in the line.
+fn executions(line: &str) -> u64 {
+    let words: Vec<_> = line.split(|c: char| !c.is_alphanumeric()).collect();
+    let pairs = words.windows(2).filter(|pair| pair[1].starts_with("execution"));
+    pairs.filter_map(|pair| pair[0].parse::<u64>().ok()).sum()
 }
 
 fn parse(table: &str) -> Result<Vec<Twin<'_>>, String> {
@@ -141,8 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_counted_over_all_programs() {
-        let output = "test result: ok. 3 passed; 0 failed\nx\ntest result: ok. 0 passed; 0 failed\n";
-        assert_eq!(passed_tests(output), 3);
+    fn executions_are_read_from_a_line_and_only_from_there() {
+        assert_eq!(executions("model `wrap`: 159 executions, bound 3"), 159);
+        assert_eq!(executions("executions"), 0);
     }
 }

@@ -9,7 +9,9 @@ use clap::{Parser, Subcommand};
 
 mod arrows;
 mod bench;
+mod counts;
 mod deny;
+mod evidence;
 mod loom;
 mod nightly;
 mod prove;
@@ -40,10 +42,15 @@ enum Command {
         /// Say what each proof shows and by which command, and run none.
         #[arg(long)]
         list: bool,
+        /// Keep the figures that the proofs print, and write docs/evidence.md from all that were kept.
+        #[arg(long)]
+        report: bool,
         /// Run only these proofs.
         #[arg(value_name = "PROOF")]
         only: Vec<String>,
     },
+    /// Count lines of product and tests, uses of unsafe, and assertions.
+    Counts,
     /// Measure against the machine's limits and rivals; the arguments are those of `switchboard-bench`.
     #[command(disable_help_flag = true)]
     Bench {
@@ -59,7 +66,8 @@ fn main() -> ExitCode {
     }
     match Arguments::parse().command {
         Command::Test { only } => test::run(&only),
-        Command::Prove { list, only } => prove::run(list, &only),
+        Command::Prove { list, report, only } => prove::run(list, report, &only),
+        Command::Counts => counts::run(),
         Command::Bench { arguments } => bench::run(&arguments),
     }
 }

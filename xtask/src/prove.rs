@@ -3,11 +3,13 @@
 //! One table says what is proved by which command; `--list` prints it. Each command can as well be typed by hand.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use crate::evidence::{self, Record};
 use crate::nightly;
 use crate::shell::Shell;
 use crate::suite::Outcome;
-use crate::test;
+use crate::test::{self, Timed};
 
 /// One proof: what it shows, and the command that shows it.
 #[derive(Debug)]
@@ -32,6 +34,12 @@ const MIRI_SAMPLE: Proof = Proof {
 };
 
 const PROOFS: &[Proof] = &[
+    Proof {
+        name: "counts",
+        shows: "how much there is of product, tests and unsafe",
+        command: "cargo xtask counts",
+        nightly: &[],
+    },
     Proof {
         name: "loom",
         shows: "every model holds, and every weakened twin fails its model",
@@ -79,8 +87,8 @@ const PROOFS: &[Proof] = &[
     },
 ];
 
-/// Lists the proofs, or runs the named ones, or all.
-pub fn run(list: bool, only: &[String]) -> ExitCode {
+/// Lists the proofs, or runs the named ones, or all; with `report` keeps their figures and writes the evidence page.
+pub fn run(list: bool, report: bool, only: &[String]) -> ExitCode {
     if let Some(unknown) = only.iter().find(|name| PROOFS.iter().all(|proof| proof.name != name.as_str())) {
         eprintln!("there is no proof `{unknown}`; `cargo xtask prove --list` names them");
         return ExitCode::FAILURE;
@@ -92,22 +100,45 @@ pub fn run(list: bool, only: &[String]) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let results: Vec<_> = chosen.map(|proof| test::timed(proof.name, || prove(proof))).collect();
+    let mut results: Vec<_> = chosen.map(|proof| run_one(proof, report)).collect();
+    if report && let Err(error) = evidence::write_page(PROOFS.iter().map(|proof| (proof.name, proof.shows))) {
+        results.push(("report", Outcome::Failed(error.to_string()), Duration::ZERO));
+    }
     test::summary(&results)
+}
+
+fn run_one(proof: &Proof, report: bool) -> Timed {
+    let mut output = String::new();
+    let (name, outcome, took) = test::timed(proof.name, || {
+        let (outcome, text) = prove(proof);
+        output = text;
+        outcome
+    });
+    if report {
+        let kept = Record::of(proof.shows, proof.command, &outcome, took, &output).keep(name);
+        if let Err(error) = kept {
+            return (name, Outcome::Failed(format!("the record of `{name}` cannot be kept: {error}")), took);
+        }
+    }
+    (name, outcome, took)
 }
 
 /// Miri's sample, for `cargo xtask test`.
 pub fn miri_sample() -> Outcome {
-    prove(&MIRI_SAMPLE)
+    prove(&MIRI_SAMPLE).0
 }
 
-fn prove(proof: &Proof) -> Outcome {
-    if proof.nightly.is_empty() {
-        return Shell::line(proof.command).run();
+/// How it ended, and what it printed.
+fn prove(proof: &Proof) -> (Outcome, String) {
+    if !proof.nightly.is_empty()
+        && let Err(skipped) = nightly::require(proof.nightly)
+    {
+        return (skipped, String::new());
     }
-    match nightly::require(proof.nightly) {
-        Ok(()) => Shell::line(proof.command).run(),
-        Err(skipped) => skipped,
+    match Shell::line(proof.command).run_and_read() {
+        Ok((true, output)) => (Outcome::Passed, output),
+        Ok((false, output)) => (Outcome::Failed(format!("`{}`", proof.command)), output),
+        Err(error) => (Outcome::Failed(format!("`{}`: {error}", proof.command)), String::new()),
     }
 }
 

@@ -47,7 +47,8 @@ pub fn check() -> Outcome {
     }
 }
 
-fn findings(root: &Path) -> io::Result<Vec<String>> {
+/// All Rust files of the workspace's packages, sorted.
+pub fn workspace_files(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
@@ -58,8 +59,12 @@ fn findings(root: &Path) -> io::Result<Vec<String>> {
         }
     }
     files.sort();
+    Ok(files)
+}
+
+fn findings(root: &Path) -> io::Result<Vec<String>> {
     let mut findings = Vec::new();
-    for file in files {
+    for file in workspace_files(root)? {
         let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
         findings.extend(findings_in(&name, &fs::read_to_string(&file)?));
     }
@@ -123,7 +128,7 @@ fn root_attribute(name: &str, text: &str) -> Option<String> {
 }
 
 /// The line up to a comment, without what stands in quotes.
-fn code_of(line: &str) -> String {
+pub fn code_of(line: &str) -> String {
     let mut code = String::new();
     let mut in_quotes = false;
     let mut escaped = false;
@@ -139,7 +144,7 @@ fn code_of(line: &str) -> String {
     code.find("//").map_or(code.clone(), |comment| code[..comment].to_owned())
 }
 
-fn is_unsafe(code: &str) -> bool {
+pub fn is_unsafe(code: &str) -> bool {
     code.match_indices("unsafe").any(|(at, word)| {
         let is_end_of_name = code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
         let forms = [" {", " fn", " impl", " extern", " trait", "("];
