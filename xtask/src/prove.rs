@@ -80,6 +80,13 @@ const PROOFS: &[Proof] = &[
         nightly: &[],
     },
     Proof {
+        name: "stream",
+        shows: "a billion bytes in frames of random sizes reach another process as they were sent",
+        command: "SHM_RING_STREAM=1000000000 cargo test --release --package shm-ring --test spsc -- \
+            mixed_sizes_random_1e9_bytes --nocapture",
+        nightly: &[],
+    },
+    Proof {
         name: "properties",
         shows: "the rings behave as a plain queue under 20,000 random histories of operations each",
         command: "PROPTEST_CASES=20000 cargo test --release --package shm-ring --lib --tests -- plain_queue whatever_is_written",

@@ -9,6 +9,7 @@ mod forked;
 mod killed;
 mod names;
 mod sends;
+mod storm;
 
 use std::path::{Path, PathBuf};
 

@@ -1,12 +1,10 @@
 //! A process is killed at any moment: the survivor receives what was committed, whole and once, and then the end.
 
-use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use shm_ring::spsc::{Consumer, Control, End, Events, Producer};
+use shm_ring::{ClaimError, RecvError};
 
-use shm_ring::spsc::{Consumer, Control, End, Events, Producer, SpscLayout};
-use shm_ring::{ClaimError, RecvError, Segment};
-
-use super::support::role::{Child, Line, line};
+use super::shared::{Shared, told};
+use super::support::role::line;
 use super::{payload, with_blocks};
 
 /// Bytes of the ring: room for some ten frames.
@@ -17,35 +15,8 @@ fn len_of(i: usize) -> usize {
     if i % 13 == 12 { 600 } else { (i * 37) % 150 }
 }
 
-/// A ring whose other end is a child process.
-struct Shared {
-    segment: Segment<SpscLayout>,
-    file: OwnedFd,
-}
-
-impl Shared {
-    fn new() -> Self {
-        let (segment, file) = Segment::memfd("killed", with_blocks(CAPACITY, 640, 3), 1).expect("memory for a test");
-        Self { segment, file }
-    }
-
-    /// Starts a child in this role and tells it where the ring is.
-    fn child(&self, role: &str) -> Child {
-        let child = Child::start(role);
-        child.say(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()));
-        child
-    }
-
-    fn consumer(&self) -> Consumer {
-        Consumer::attach(&self.segment, Events::default()).expect("nobody has attached")
-    }
-}
-
-/// The ring that the parent told of.
-fn told(line: &mut Line) -> Segment<SpscLayout> {
-    let path = line.hear().expect("a path");
-    let file = File::options().read(true).write(true).open(path).expect("the parent lives");
-    Segment::open(file.as_fd()).expect("a ring")
+fn shared() -> Shared {
+    Shared::new(with_blocks(CAPACITY, 640, 3))
 }
 
 /// Receives all that is left after the producer's death: frames `from..`, then the end. Gives the number behind the last.
@@ -108,7 +79,7 @@ fn role_stops_at_a_point() {
 fn seed_03_a_producer_killed_at_a_named_point_leaves_what_it_committed() {
     for point in ["after_claim", "mid_write", "before_commit", "in_a_block", "in_a_batch"] {
         for frames in [0, 1, 4, 7] {
-            let shared = Shared::new();
+            let shared = shared();
             let mut consumer = shared.consumer();
             let mut child = shared.child("killed::role_stops_at_a_point");
             child.say(frames);
@@ -136,7 +107,7 @@ fn role_floods() {
 #[test]
 fn seed_03_a_producer_killed_at_any_moment_leaves_whole_frames_in_order() {
     for round in 0..60 {
-        let shared = Shared::new();
+        let shared = shared();
         let mut consumer = shared.consumer();
         let child = shared.child("killed::role_floods");
         // A different moment each time: polling for room, asleep, in a copy, between two stores of a publication.
@@ -164,7 +135,7 @@ fn role_receives() {
 #[test]
 fn seed_03_a_producer_whose_consumer_is_killed_is_told_even_in_its_sleep() {
     for round in 0..20 {
-        let shared = Shared::new();
+        let shared = shared();
         let mut producer = Producer::attach(&shared.segment, Events::default()).expect("nobody has attached");
         let control = Control::over(&shared.segment, Events::default());
         let mut child = shared.child("killed::role_receives");

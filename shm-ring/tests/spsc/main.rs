@@ -6,6 +6,8 @@ mod support;
 mod basics;
 mod ends;
 mod killed;
+mod shared;
+mod stream;
 mod waiting;
 
 use shm_ring::arena::{ArenaLayout, CLASSES, Class};
