@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `cargo xtask prove` and `cargo xtask bench`.
+//! The project's own commands: `cargo xtask test`, `cargo xtask prove`, `cargo xtask soak` and `cargo xtask bench`.
 //!
 //! `test` is what the build server runs and what a person runs before handing work over; it needs Rust and nothing else.
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ mod nightly;
 mod prove;
 mod readme;
 mod shell;
+mod soak;
 mod source;
 mod suite;
 mod test;
@@ -44,6 +45,13 @@ enum Command {
         #[arg(value_name = "PROOF")]
         only: Vec<String>,
     },
+    /// Kill services, clients, producers and consumers at random moments: `--kills N`, `--seed S`.
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Handed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Measure against the machine's limits and rivals; the arguments are those of `switchboard-bench`.
     #[command(disable_help_flag = true)]
     Bench {
@@ -60,6 +68,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Test { only } => test::run(&only),
         Command::Prove { list, only } => prove::run(list, &only),
+        Command::Soak { arguments } => soak::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),
     }
 }
