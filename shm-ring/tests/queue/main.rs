@@ -9,6 +9,7 @@ mod forked;
 mod killed;
 mod names;
 mod sends;
+mod stopped;
 
 use std::path::{Path, PathBuf};
 

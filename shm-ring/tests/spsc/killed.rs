@@ -18,19 +18,19 @@ fn len_of(i: usize) -> usize {
 }
 
 /// A ring whose other end is a child process.
-struct Shared {
-    segment: Segment<SpscLayout>,
+pub struct Shared {
+    pub segment: Segment<SpscLayout>,
     file: OwnedFd,
 }
 
 impl Shared {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (segment, file) = Segment::memfd("killed", with_blocks(CAPACITY, 640, 3), 1).expect("memory for a test");
         Self { segment, file }
     }
 
     /// Starts a child in this role and tells it where the ring is.
-    fn child(&self, role: &str) -> Child {
+    pub fn child(&self, role: &str) -> Child {
         let child = Child::start(role);
         child.say(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()));
         child
@@ -42,7 +42,7 @@ impl Shared {
 }
 
 /// The ring that the parent told of.
-fn told(line: &mut Line) -> Segment<SpscLayout> {
+pub fn told(line: &mut Line) -> Segment<SpscLayout> {
     let path = line.hear().expect("a path");
     let file = File::options().read(true).write(true).open(path).expect("the parent lives");
     Segment::open(file.as_fd()).expect("a ring")

@@ -6,6 +6,7 @@ mod support;
 mod basics;
 mod ends;
 mod killed;
+mod stopped;
 mod waiting;
 
 use shm_ring::arena::{ArenaLayout, CLASSES, Class};
