@@ -168,6 +168,11 @@ pub fn alone(role: &'static str) {
     assert!(child.ends_well(), "`{role}` failed, see above");
 }
 
+/// Whether this process was started in a role, for [`play`].
+pub fn is_in_a_role() -> bool {
+    std::env::var_os(ROLE).is_some()
+}
+
 /// Plays the role that the environment names, if it names one.
 pub fn play(roles: &[Role]) {
     let Ok(role) = std::env::var(ROLE) else { return };

@@ -15,17 +15,31 @@ pub struct Level {
 impl Level {
     /// What this process holds now.
     pub fn of_this_process() -> Self {
-        let maps = std::fs::read_to_string("/proc/self/maps").expect("proc is mounted");
+        Self::below("/proc/self")
+    }
+
+    /// What a process of this user holds now; it has not been reaped yet.
+    pub fn of_process(pid: u32) -> Self {
+        Self::below(&format!("/proc/{pid}"))
+    }
+
+    fn below(proc: &str) -> Self {
+        let maps = std::fs::read_to_string(format!("{proc}/maps")).expect("proc is mounted");
         let memfds = maps.lines().filter(|line| line.contains("/memfd:"));
         Self {
-            descriptors: sorted(entries("/proc/self/fd").filter_map(|path| {
+            descriptors: sorted(entries(&format!("{proc}/fd")).filter_map(|path| {
                 // The descriptor that reads this very directory is closed by now.
                 let target = std::fs::read_link(path).ok()?;
                 Some(without_numbers(&target.to_string_lossy()))
             })),
             memfds: sorted(memfds.map(|line| line.split_whitespace().skip(5).collect())),
-            threads: entries("/proc/self/task").count(),
+            threads: entries(&format!("{proc}/task")).count(),
         }
+    }
+
+    /// How many descriptors, mappings of memfds and threads: alike for processes of which each has files of its own.
+    pub fn counts(&self) -> [usize; 3] {
+        [self.descriptors.len(), self.memfds.len(), self.threads]
     }
 
     /// Looks until the process is at this level again, at most so long.

@@ -12,7 +12,7 @@ struct Layer {
 }
 
 /// From the bottom to the top. Tests of a crate may use any crate that stands further up in this list.
-const LAYERS: [Layer; 10] = [
+const LAYERS: [Layer; 11] = [
     Layer { name: "test-support", knows: &[] },
     Layer { name: "shm-ring", knows: &[] },
     Layer { name: "service-core", knows: &[] },
@@ -20,6 +20,7 @@ const LAYERS: [Layer; 10] = [
     Layer { name: "service-local", knows: &["shm-ring", "service-core"] },
     Layer { name: "switchboard", knows: &["service-core", "service-macros", "service-local"] },
     Layer { name: "switchboard-cli", knows: &["shm-ring", "switchboard"] },
+    Layer { name: "soak", knows: &["test-support", "shm-ring", "switchboard"] },
     Layer { name: "loom-tests", knows: &["shm-ring"] },
     Layer { name: "xtask", knows: &[] },
     Layer { name: "benches", knows: &["shm-ring", "service-core", "switchboard"] },

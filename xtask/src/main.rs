@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `cargo xtask prove` and `cargo xtask bench`.
+//! The project's own commands: `cargo xtask test`, `cargo xtask prove`, `cargo xtask soak` and `cargo xtask bench`.
 //!
 //! `test` is what the build server runs and what a person runs before handing work over; it needs Rust and nothing else.
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@ mod nightly;
 mod prove;
 mod readme;
 mod shell;
+mod soak;
 mod source;
 mod suite;
 mod test;
@@ -51,6 +52,13 @@ enum Command {
     },
     /// Count lines of product and tests, uses of unsafe, and assertions.
     Counts,
+    /// Kill services, clients, producers and consumers at random moments: `--kills N`, `--seed S`.
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Handed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Measure against the machine's limits and rivals; the arguments are those of `switchboard-bench`.
     #[command(disable_help_flag = true)]
     Bench {
@@ -68,6 +76,7 @@ fn main() -> ExitCode {
         Command::Test { only } => test::run(&only),
         Command::Prove { list, report, only } => prove::run(list, report, &only),
         Command::Counts => counts::run(),
+        Command::Soak { arguments } => soak::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),
     }
 }

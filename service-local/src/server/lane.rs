@@ -66,7 +66,7 @@ pub(super) struct Lane {
     pub(super) growth: Mutex<Growth>,
     /// The client is gone: what it committed is still served, then the lane is retired.
     leaving: AtomicBool,
-    /// The client wrote what it must not: nothing of it is served any more.
+    /// The client wrote what it must not, or was sent away: nothing of it is served any more.
     broken: AtomicBool,
     /// Out of the table.
     retired: AtomicBool,
@@ -128,7 +128,14 @@ impl Lane {
         if !self.broken.swap(true, Ordering::Relaxed) {
             tracing::warn!(pid = self.caller.pid, uid = self.caller.uid, "client broke the protocol: connection ended");
         }
+        self.end();
+    }
+
+    /// Ends the connection, whatever the client still does; nothing more of it is served.
+    fn end(&self) {
+        self.broken.store(true, Ordering::Relaxed);
         self.leave();
+        // The watcher thread hears of it and rings for the lane, so that a worker retires it.
         self.connection.hang_up();
     }
 
@@ -188,6 +195,13 @@ impl LaneTable {
             let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
             lanes[lane.index as usize] = None;
         }
+    }
+
+    /// Ends the connections of a process; says how many.
+    pub(super) fn evict(&self, pid: u32) -> usize {
+        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        let of_the_process = lanes.iter().flatten().filter(|lane| lane.caller.pid == pid && !lane.is_leaving());
+        of_the_process.inspect(|lane| lane.end()).count()
     }
 
     /// Takes all lanes out.

@@ -168,6 +168,20 @@ impl RunningService {
         self.hub.lanes.count()
     }
 
+    /// Ends all connections of a process; says how many. What that process was promised is kept by nobody: requests that
+    /// no handler has begun are not run, and replies of handlers that run go nowhere ([`Context::is_cancelled`] tells
+    /// them). Its callers are told `Unavailable`, may have run, and its next call connects anew.
+    ///
+    /// For a process that is stopped, or that takes what it should leave to others; its number is the one that handlers
+    /// find in their [`Context`]. Whatever it goes on to write goes to memory that nobody reads. A system call for each
+    /// connection; they are gone from [`connections`](Self::connections) a moment later.
+    ///
+    /// [`Context`]: service_core::Context
+    /// [`Context::is_cancelled`]: service_core::Context::is_cancelled
+    pub fn evict(&self, pid: u32) -> usize {
+        self.hub.lanes.evict(pid)
+    }
+
     /// Stops: no new connections, no further requests taken; waits for the handlers that run. Callers whose requests
     /// were not taken are told `Unavailable`, not run.
     pub fn stop(self) {

@@ -10,6 +10,7 @@ mod killed;
 mod names;
 mod sends;
 mod storm;
+mod stopped;
 
 use std::path::{Path, PathBuf};
 

@@ -8,6 +8,7 @@ mod ends;
 mod killed;
 mod shared;
 mod stream;
+mod stopped;
 mod waiting;
 
 use shm_ring::arena::{ArenaLayout, CLASSES, Class};

@@ -9,9 +9,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 const IN_A_ROLE: &str = "SHM_RING_TEST_ROLE";
 
@@ -92,6 +92,29 @@ impl Child {
     /// Waits for the next line of a child that is not expected to end.
     pub fn hear(&mut self) -> String {
         self.line.hear().expect("the child says something before it ends")
+    }
+
+    /// Stops it, at whatever it is doing, and waits until the kernel calls it stopped.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let until = Instant::now() + PATIENCE;
+        let is_stopped = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it is not reaped yet");
+            stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
+        };
+        while !is_stopped() {
+            assert!(Instant::now() < until, "the child does not stop");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets a stopped one go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("the child is not reaped yet");
     }
 
     /// Kills it, at whatever it is doing, and waits until it is gone.

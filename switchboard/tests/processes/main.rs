@@ -13,6 +13,7 @@ mod load;
 mod notary;
 mod places;
 mod random;
+mod stopped;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
@@ -31,6 +32,10 @@ const ROLES: &[child::Role] = &[
     ("crowd", load::be_a_crowd),
     ("bystanders", load::be_bystanders),
     ("host of strangers", strangers::host),
+    ("client that calls one after the other", stopped::call_one_after_the_other),
+    ("client that calls so often", stopped::call_so_often),
+    ("client that asks for more than is read", stopped::ask_for_more_than_is_read),
+    ("service that sends away", stopped::send_away),
     ("half a client", strangers::be_half_a_client),
 ];
 

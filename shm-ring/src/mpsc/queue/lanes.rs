@@ -206,6 +206,14 @@ impl Hub {
         drop(gone);
     }
 
+    /// Hangs up on all producers of a process; says on how many. What follows is what follows when they hang up.
+    pub(super) fn evict(&self, pid: u32) -> usize {
+        let table = self.table();
+        let lanes = table.slots.iter().flatten().map(|slot| &slot.lane);
+        let of_the_process = lanes.filter(|lane| lane.connection.peer().pid == pid && !lane.has_ended());
+        of_the_process.inspect(|lane| lane.connection.hang_up()).count()
+    }
+
     /// Takes the consuming end out of a cold lane.
     pub(super) fn take(&self, index: u32) -> Option<(Arc<Lane>, Taking)> {
         let mut table = self.table();

@@ -265,6 +265,15 @@ impl Queue {
         self.hub.count()
     }
 
+    /// Ends all lanes of a process; says how many. What it has committed by the time of the last look at a lane is still
+    /// received, what it holds claimed never is; its next claim is refused, and so is one that waits.
+    ///
+    /// For a process that is stopped or does not keep to what was agreed. Whatever it goes on to write goes to memory
+    /// that nobody reads. A system call for each lane, which is gone when it is next looked at and found empty.
+    pub fn evict(&self, pid: u32) -> usize {
+        self.hub.evict(pid)
+    }
+
     /// Producers that were thrown out because they wrote an impossible word.
     pub fn thrown_out(&self) -> u64 {
         self.poller.thrown_out()
