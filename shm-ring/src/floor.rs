@@ -8,10 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use memmap2::MmapOptions;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 
-use crate::raw::{LINE_PAIR, Region};
+use crate::raw::{Access, Guarded, LINE_PAIR, Region};
 use crate::sync::{Ordering, spin_loop, yield_now};
 
 /// Bytes of the memory: one page.
@@ -63,7 +62,7 @@ impl Floor {
             let what = format!("no floor: {len} bytes with seals {seals:?}, expected {LEN} bytes that cannot shrink");
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
-        let region = Region::map(MmapOptions::new().len(LEN).map_raw(&file)?);
+        let region = Region::map(Guarded::map(file.as_fd(), LEN, Access::ReadWrite)?);
         Ok(Self { file, region })
     }
 

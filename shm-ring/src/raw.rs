@@ -8,9 +8,13 @@
 #![allow(unsafe_code)] // The module exists to keep raw memory in one place.
 
 #[cfg(not(loom))]
+mod guarded;
+#[cfg(not(loom))]
 mod view;
 mod window;
 
+#[cfg(not(loom))]
+pub(crate) use guarded::{Access, Guarded};
 #[cfg(not(loom))]
 pub(crate) use view::View;
 pub(crate) use window::{Section, Window};
@@ -34,25 +38,13 @@ mod memory {
     use std::alloc::Layout;
     use std::ptr::NonNull;
 
-    use memmap2::MmapRaw;
-
-    use crate::segment::Object;
+    use super::Guarded;
 
     /// Who gives the memory back.
     enum Owner {
         Heap(Layout),
-        /// A mapping that `process` made. A child has a copy of this, but not of the mapping.
-        Mapping {
-            mapping: Option<Mapping>,
-            process: u32,
-        },
-    }
-
-    /// Held for its drop, which unmaps.
-    #[allow(dead_code, reason = "nothing else is done with it")]
-    enum Mapping {
-        File(MmapRaw),
-        Named(Object),
+        #[allow(dead_code, reason = "held for its drop, which unmaps")]
+        Mapping(Guarded),
     }
 
     pub(crate) struct Memory {
@@ -76,17 +68,8 @@ mod memory {
             Self { base, len, owner: Owner::Heap(layout) }
         }
 
-        pub(super) fn map(map: MmapRaw) -> Self {
-            Self::over(map.as_mut_ptr(), map.len(), Mapping::File(map))
-        }
-
-        pub(super) fn named(object: Object) -> Self {
-            Self::over(object.base(), object.len(), Mapping::Named(object))
-        }
-
-        fn over(base: *mut u8, len: usize, mapping: Mapping) -> Self {
-            let base = NonNull::new(base).expect("a mapping is never at address zero");
-            Self { base, len, owner: Owner::Mapping { mapping: Some(mapping), process: std::process::id() } }
+        pub(super) fn map(map: Guarded) -> Self {
+            Self { base: map.base(), len: map.len(), owner: Owner::Mapping(map) }
         }
 
         pub(super) fn base(&self) -> *mut u8 {
@@ -100,16 +83,9 @@ mod memory {
 
     impl Drop for Memory {
         fn drop(&mut self) {
-            match &mut self.owner {
-                Owner::Heap(layout) => {
-                    // SAFETY: `heap` allocated `base` with this very layout, and drop runs once.
-                    unsafe { std::alloc::dealloc(self.base.as_ptr(), *layout) }
-                }
-                // In a forked child something else may stand at this address by now: it must not be unmapped.
-                Owner::Mapping { mapping, process } if *process != std::process::id() => {
-                    std::mem::forget(mapping.take());
-                }
-                Owner::Mapping { .. } => {}
+            if let Owner::Heap(layout) = &self.owner {
+                // SAFETY: `heap` allocated `base` with this very layout, and drop runs once.
+                unsafe { std::alloc::dealloc(self.base.as_ptr(), *layout) }
             }
         }
     }
@@ -119,8 +95,6 @@ mod memory {
 #[cfg(not(loom))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Advice {
-    /// A child made by fork has a hole at this address.
-    KeepFromChildren,
     /// Huge pages are welcome.
     HugePages,
     /// Every page is about to be written for the first time.
@@ -168,14 +142,8 @@ impl Region {
 
     /// Memory behind a descriptor.
     #[cfg(not(loom))]
-    pub(crate) fn map(map: memmap2::MmapRaw) -> Self {
+    pub(crate) fn map(map: Guarded) -> Self {
         Self::over(memory::Memory::map(map))
-    }
-
-    /// Memory behind a name of the system.
-    #[cfg(not(loom))]
-    pub(crate) fn named(object: crate::segment::Object) -> Self {
-        Self::over(memory::Memory::named(object))
     }
 
     /// Where the memory stands in this process; for `/proc`, not for access.
@@ -189,12 +157,11 @@ impl Region {
     pub(crate) fn advise(&self, advice: Advice) -> rustix::io::Result<()> {
         use rustix::mm::Advice as Kernel;
         let advice = match advice {
-            Advice::KeepFromChildren => Kernel::LinuxDontFork,
             Advice::HugePages => Kernel::LinuxHugepage,
             Advice::FillForWriting => Kernel::LinuxPopulateWrite,
             Advice::FillForReading => Kernel::LinuxPopulateRead,
         };
-        // SAFETY: the range is the region's own, and none of the four kinds of advice changes or removes what stands in
+        // SAFETY: the range is the region's own, and none of the three kinds of advice changes or removes what stands in
         // it, in this process.
         unsafe { rustix::mm::madvise(self.memory.base().cast(), self.len(), advice) }
     }

@@ -5,12 +5,11 @@
 
 use std::os::fd::BorrowedFd;
 
-use memmap2::{MmapOptions, MmapRaw};
-
+use super::{Access, Guarded};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// A range of memory mapped for reading.
-pub(crate) struct View(MmapRaw);
+pub(crate) struct View(Guarded);
 
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -21,7 +20,7 @@ impl std::fmt::Debug for View {
 impl View {
     /// Maps the first `bytes` of a file, without touching them.
     pub(crate) fn map(fd: BorrowedFd<'_>, bytes: usize) -> std::io::Result<Self> {
-        MmapOptions::new().len(bytes).map_raw_read_only(&fd).map(Self)
+        Guarded::map(fd, bytes, Access::Read).map(Self)
     }
 
     /// Bytes in view.
@@ -40,10 +39,10 @@ impl View {
             self.len()
         );
         // SAFETY: the assertion keeps the eight bytes inside the mapping.
-        let at = unsafe { self.0.as_ptr().add(offset) };
+        let at = unsafe { self.0.base().add(offset) };
         // SAFETY: 8-aligned (the base is page-aligned), mapped for as long as `self`; the one access through the
         // reference is a relaxed load of eight bytes, which memory that cannot be written allows.
-        let word = unsafe { &*at.cast::<AtomicU64>() };
+        let word = unsafe { at.cast::<AtomicU64>().as_ref() };
         let value = word.load(Ordering::Relaxed);
         // ORDERING: Acquire fence behind the relaxed load, pairs with the Release stores of positions, ends and the magic:
         // what is read next is at least as new as what was published before this value.

@@ -1,8 +1,7 @@
 //! What every backing behind a descriptor has in common: it is allocated before it is touched, mapped and filled in.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, FileType, Stat};
 use rustix::io::Errno;
 use rustix::process::Resource;
@@ -10,7 +9,7 @@ use rustix::process::Resource;
 use super::{HEADER_BYTES, SegmentOptions};
 use crate::error::Error;
 use crate::fallback::Feature;
-use crate::raw::{Advice, Region};
+use crate::raw::{Access, Advice, Guarded, Region};
 use crate::sync::Ordering;
 
 /// One segment must not take the machine down by a mistyped size.
@@ -100,16 +99,14 @@ pub(super) fn whole_file_bytes(stat: &Stat) -> Result<usize, Error> {
     Ok(bytes)
 }
 
-/// Maps the first `bytes` of a file, without touching them.
+/// Maps the first `bytes` of a file between guards, without touching them, and keeps them from children.
 pub(super) fn map(fd: BorrowedFd<'_>, bytes: usize) -> Result<Region, Error> {
     let exhausted = |source| Error::ResourceExhausted { what: "mapping", bytes, source };
-    let map: MmapRaw = MmapOptions::new().len(bytes).map_raw(&fd.as_fd()).map_err(exhausted)?;
-    Ok(Region::map(map))
+    Guarded::map(fd, bytes, Access::ReadWrite).map(Region::map).map_err(exhausted)
 }
 
-/// Allocates and fills in memory that was just made and mapped, and keeps it from children.
+/// Allocates and fills in memory that was just made and mapped.
 pub(super) fn settle_made(region: &Region, fd: BorrowedFd<'_>, options: &SegmentOptions) -> Result<(), Error> {
-    keep_from_children(region)?;
     if welcomes_huge_pages(region, options) {
         // Huge pages come only to pages that are touched through a mapping, so these go before the allocation. What
         // does not fit is told by that.
@@ -119,15 +116,10 @@ pub(super) fn settle_made(region: &Region, fd: BorrowedFd<'_>, options: &Segment
     if options.wants_prefault() { fill(region, Advice::FillForWriting) } else { Ok(()) }
 }
 
-/// Fills in memory that somebody else made, and keeps it from children.
+/// Fills in memory that somebody else made.
 pub(super) fn settle_opened(region: &Region, options: &SegmentOptions) -> Result<(), Error> {
-    keep_from_children(region)?;
     welcomes_huge_pages(region, options);
     if options.wants_prefault() { fill(region, Advice::FillForReading) } else { Ok(()) }
-}
-
-fn keep_from_children(region: &Region) -> Result<(), Error> {
-    region.advise(Advice::KeepFromChildren).map_err(Error::system("keeping a mapping from children"))
 }
 
 /// Whether huge pages were asked for and the kernel knows of them; what it does about it is its affair.

@@ -42,8 +42,6 @@ pub use options::SegmentOptions;
 #[cfg(not(loom))]
 use place::LockFile;
 #[cfg(not(loom))]
-pub(crate) use place::Object;
-#[cfg(not(loom))]
 pub use place::{Origin, Place};
 
 use crate::error::Error;

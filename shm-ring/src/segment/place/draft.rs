@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::lock::LockFile;
-use super::shm::Object;
+use super::shm;
 use super::{Directory, Kind, Place};
 use crate::error::Error;
 use crate::process::Stat;
@@ -84,10 +84,11 @@ impl DraftName<'_> {
     /// A POSIX shared memory object of this name, mapped.
     fn object(&self, bytes: usize) -> Result<(LockFile, Region), Error> {
         let refused = mapping::refused("segment", bytes);
-        let object = Object::create(&self.name.to_string_lossy(), bytes).map_err(&refused)?;
+        shm::create(&self.name.to_string_lossy(), bytes).map_err(&refused)?;
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(&self.directory.fd, &self.name, flags, Mode::empty()).map_err(&refused)?;
-        Ok((LockFile::new(file), Region::named(object)))
+        let region = mapping::map(file.as_fd(), bytes)?;
+        Ok((LockFile::new(file), region))
     }
 
     /// A file of this name, mapped.

@@ -22,11 +22,9 @@ use rustix::io::Errno;
 
 use self::draft::{Draft, Missed};
 pub(crate) use self::lock::LockFile;
-pub(crate) use self::shm::Object;
 use super::header::{self, expect};
 use super::{Layout, Segment, SegmentOptions, mapping};
 use crate::error::Error;
-use crate::raw::Region;
 
 /// Longest name of a place in bytes: a draft's name is longer, and file systems end at 255.
 const MAX_NAME: usize = 200;
@@ -320,28 +318,10 @@ impl Directory<'_> {
             let stat = mapping::stat(file.as_fd())?;
             options.admit(&stat)?;
             let bytes = mapping::whole_file_bytes(&stat)?;
-            let Some(region) = self.map(&file, bytes)? else { continue };
+            let region = mapping::map(file.as_fd(), bytes)?;
             mapping::settle_opened(&region, options)?;
             return Ok(Some(Segment::check(region)?.in_use_by(file)));
         }
         Ok(None)
-    }
-
-    /// Maps the file that has the name. `None` if the name was given to another meanwhile.
-    fn map(&self, file: &LockFile, bytes: usize) -> Result<Option<Region>, Error> {
-        if self.place.kind == Kind::File {
-            return mapping::map(file.as_fd(), bytes).map(Some);
-        }
-        // `shared_memory` maps by name. No file gets a name back that it has lost, so if the name leads to this file
-        // before and after, it did so in between.
-        match Object::open(&self.place.name.to_string_lossy()) {
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(mapping::refused("mapping", bytes)(errno)),
-            Ok(_) if !self.leads_to(file)? => Ok(None),
-            Ok(object) => {
-                expect("size of the mapping", object.len() as u64, bytes as u64)?;
-                Ok(Some(Region::named(object)))
-            }
-        }
     }
 }

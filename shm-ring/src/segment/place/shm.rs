@@ -1,41 +1,24 @@
 //! POSIX shared memory through the `shared_memory` crate: the only file that names it.
 //!
-//! The crate makes an object exclusively, mode 0600, close-on-exec and of an exact size, and maps it. It does not
+//! The crate makes an object exclusively, mode 0600, close-on-exec and of an exact size. It does not
 //! allocate the memory, set another mode or group, replace a name atomically or tell whether anybody uses an object. That
 //! is completed in this folder on the same object, which on Linux is a file in [`DIRECTORY`].
 
 use std::io;
 
 use rustix::io::Errno;
-use shared_memory::{Shmem, ShmemConf, ShmemError};
+use shared_memory::{ShmemConf, ShmemError};
 
 /// Where the C libraries of Linux keep these objects.
 pub(super) const DIRECTORY: &str = "/dev/shm";
 
-/// A mapped object. Dropping it unmaps, and leaves the name.
-pub(crate) struct Object(Shmem);
-
-impl Object {
-    /// Makes an object that is not there yet.
-    pub(super) fn create(name: &str, bytes: usize) -> Result<Self, Errno> {
-        let mut object = ShmemConf::new().os_id(name).size(bytes).create().map_err(errno)?;
-        // An owner would remove whatever stands under the name when it goes.
-        object.set_owner(false);
-        Ok(Self(object))
-    }
-
-    /// Maps the whole of an object, whatever its size.
-    pub(super) fn open(name: &str) -> Result<Self, Errno> {
-        ShmemConf::new().os_id(name).open().map(Self).map_err(errno)
-    }
-
-    pub(crate) fn base(&self) -> *mut u8 {
-        self.0.as_ptr()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
+/// Makes an object that is not there yet. The crate's own mapping of it, which has no guards, is removed untouched: the
+/// object is opened and mapped as any other file.
+pub(super) fn create(name: &str, bytes: usize) -> Result<(), Errno> {
+    let mut object = ShmemConf::new().os_id(name).size(bytes).create().map_err(errno)?;
+    // An owner would remove whatever stands under the name when it goes.
+    object.set_owner(false);
+    Ok(())
 }
 
 fn errno(error: ShmemError) -> Errno {
