@@ -66,6 +66,7 @@ pub mod slot;
 pub mod spsc;
 mod sync;
 mod tasks;
+mod trust;
 #[cfg(not(loom))]
 pub mod typed;
 pub mod wait;
@@ -81,3 +82,6 @@ pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, NOTE_BYTES, Segment};
 pub use segment::{Origin, Place, SegmentOptions};
 #[cfg(not(loom))]
 pub use tasks::{Messages, Pollable, Reactor};
+#[cfg(not(loom))]
+pub use trust::BuildId;
+pub use trust::Trust;

@@ -58,15 +58,22 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Copies the payload, or as much of it as `to` takes; gives the number of bytes.
+    /// Copies the payload, or as much of it as `to` takes; gives the number of bytes. Nothing is assumed of the producer.
+    #[inline]
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         let len = self.len().min(to.len());
-        #[cfg(not(loom))]
-        to[..len].copy_from_slice(&self.bytes()[..len]);
-        #[cfg(loom)]
-        if self.found.block.is_none() {
-            let (cells, at) = self.taking.ring().body(self.found.position);
-            cells.copy_out(at, &mut to[..len]);
+        let to = &mut to[..len];
+        match self.found.block {
+            None => {
+                let (cells, at) = self.taking.ring().body(self.found.position);
+                cells.copy_out(at, to);
+            }
+            #[cfg(not(loom))]
+            Some(block) => {
+                let _ = self.taking.blocks().copy_out(block, to);
+            }
+            #[cfg(loom)]
+            Some(_) => {}
         }
         len
     }
