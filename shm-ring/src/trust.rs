@@ -11,9 +11,13 @@
 
 #[cfg(not(loom))]
 mod build_id;
+#[cfg(not(loom))]
+mod private;
 
 #[cfg(not(loom))]
 pub use build_id::BuildId;
+#[cfg(not(loom))]
+pub(crate) use private::Private;
 
 /// A trust mode. The greater of two is the stricter one, so `max` is what two sides agree on.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -37,9 +41,10 @@ impl Trust {
     ///
     /// # Safety
     /// Every peer towards which this mode is used keeps the protocol of this crate, is built from the same sources as this
-    /// program with the same options, and writes only what the serializers of this crate make. Where there is a handshake
-    /// the two [`BuildId`]s are compared and a difference is refused, which is a check against mistakes, not against
-    /// forgers.
+    /// program with the same options, and writes only what the typed senders of this crate make of values of the very type
+    /// that is received. Where two processes meet by
+    /// a name, the [`BuildId`]s are compared, and a peer of another build is [`CHECKED`](Self::CHECKED): a help against
+    /// mistakes, not against forgers.
     pub const unsafe fn trusted() -> Self {
         Self(Kind::Trusted)
     }
