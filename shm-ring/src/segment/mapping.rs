@@ -107,6 +107,13 @@ pub(super) fn map(fd: BorrowedFd<'_>, bytes: usize) -> Result<Region, Error> {
     Ok(Region::map(map))
 }
 
+/// The same for reading only. A store to it ends the process, so what is made of it must not have any.
+pub(super) fn map_read_only(fd: BorrowedFd<'_>, bytes: usize) -> Result<Region, Error> {
+    let exhausted = |source| Error::ResourceExhausted { what: "mapping", bytes, source };
+    let map = MmapOptions::new().len(bytes).map_raw_read_only(&fd.as_fd()).map_err(exhausted)?;
+    Ok(Region::map(map))
+}
+
 /// Allocates and fills in memory that was just made and mapped, and keeps it from children.
 pub(super) fn settle_made(region: &Region, fd: BorrowedFd<'_>, options: &SegmentOptions) -> Result<(), Error> {
     keep_from_children(region)?;
