@@ -424,6 +424,18 @@ impl ArenaReader {
         Ok(unsafe { self.arena.segment.region().bytes(self.arena.offset + offset, len) })
     }
 
+    /// Copies the first bytes of a payload out, as many as `to` has. Nothing is assumed of the peer: it may be writing the
+    /// block meanwhile, but not what is in `to` afterwards.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    #[cfg(not(loom))]
+    pub fn copy_out(&self, at: BlockRef, to: &mut [u8]) -> Result<(), Error> {
+        let offset = self.check(at, to.len())?;
+        self.arena.segment.region().copy_out(self.arena.offset + offset, to);
+        Ok(())
+    }
+
     /// Where a block begins in the arena, if there is such a block and it is as long as that.
     pub(crate) fn check(&self, at: BlockRef, len: usize) -> Result<usize, Error> {
         let Some((offset, size)) = self.arena.layout.block(at.index) else {

@@ -66,6 +66,7 @@ pub mod slot;
 pub mod spsc;
 mod sync;
 mod tasks;
+mod trust;
 #[cfg(not(loom))]
 pub mod typed;
 pub mod wait;
@@ -78,6 +79,9 @@ pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
 pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, NOTE_BYTES, Segment};
 #[cfg(not(loom))]
-pub use segment::{Origin, Place, SegmentOptions};
+pub use segment::{Origin, Place, ReadOnly, SegmentOptions};
 #[cfg(not(loom))]
 pub use tasks::{Messages, Pollable, Reactor};
+#[cfg(not(loom))]
+pub use trust::BuildId;
+pub use trust::Trust;

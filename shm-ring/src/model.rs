@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::event::EventFd;
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
-use crate::ready::{Park, ReadyLayout, ReadySet, Watch};
+use crate::ready::{Park, ReadyLayout, ReadySet, Relay, Ringer, Watch};
 use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
 use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots};
 pub use crate::tasks::credits::Credits;
@@ -100,6 +100,11 @@ pub fn ready_set_with_event(lanes: u32) -> (ReadySet, EventFd) {
 /// The consumer's attempt to sleep on its eventfd, see [`ReadySet::park`].
 pub fn park_on_event<T>(ready: &ReadySet, cool: impl FnOnce(), scan: impl FnOnce() -> Option<T>) -> Park<T> {
     ready.park_on_event(cool, scan)
+}
+
+/// What passes the rings of a producer without a ready set on to `lane` of `ready`, and the producer's end of it.
+pub fn relay(ready: ReadySet, lane: u32) -> (Relay, Ringer) {
+    Relay::modelled(ready, lane)
 }
 
 /// An arena of one block of 128 bytes.

@@ -8,6 +8,8 @@
 #![allow(unsafe_code)] // The module exists to keep raw memory in one place.
 
 #[cfg(not(loom))]
+mod copy_out;
+#[cfg(not(loom))]
 mod guarded;
 #[cfg(not(loom))]
 mod view;
@@ -302,6 +304,20 @@ impl Region {
         let at = unsafe { self.memory.base().add(offset) };
         // SAFETY: valid for `len` bytes for as long as `self`; unwritten meanwhile by the caller's promise.
         unsafe { core::slice::from_raw_parts(at, len) }
+    }
+
+    /// Copies bytes out that a peer may be writing: what was there, each byte as of some moment of the copy. Nothing is
+    /// assumed of the peer.
+    ///
+    /// # Panics
+    /// If the range lies outside the region.
+    #[cfg(not(loom))]
+    pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) {
+        assert!(offset <= self.len() && to.len() <= self.len() - offset, "range outside the region");
+        // SAFETY: the assertion keeps the range inside the region.
+        let from = unsafe { self.memory.base().add(offset) };
+        // SAFETY: `from` is valid for `to.len()` bytes as asserted, and shared memory of which `to` is no part.
+        unsafe { copy_out::out_of_shared(from, to) }
     }
 
     /// Asks for a line to be read soon. A hint; no effect on values.

@@ -16,7 +16,11 @@
 //! cells. Either the producer sees COLD or the consumer sees the frame; the same between the ready bit and `mode`. Whose
 //! fence the first one is, the maker of the set decides (see `barrier.rs`).
 
+mod relay;
+
 use std::sync::Arc;
+
+pub use relay::{Pulled, Relay, Ringer};
 
 use crate::account::ACCOUNT_BYTES;
 #[cfg(not(loom))]

@@ -11,12 +11,15 @@ use crate::shell::root;
 use crate::suite::Outcome;
 
 /// Files in which `unsafe` may stand, and why.
-const MAY_BE_UNSAFE: [(&str, &str); 16] = [
+const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("shm-ring/src/raw.rs", "keeps all raw shared memory in one place"),
     ("shm-ring/src/raw/guarded.rs", "puts a file's memory between guard pages, at a fixed address"),
     ("shm-ring/src/raw/window.rs", "views of that memory whose bounds are checked once"),
     ("shm-ring/src/raw/view.rs", "words of memory that is mapped for reading only"),
+    ("shm-ring/src/raw/copy_out.rs", "copies of bytes that a peer may be writing, one by an instruction"),
+    ("shm-ring/src/trust.rs", "one function is a promise of its caller's about a peer"),
     ("shm-ring/src/copy.rs", "copies over raw pointers, one by an instruction"),
+    ("shm-ring/src/typed/archive.rs", "one function reads archives of trusted writers without validation"),
     ("shm-ring/src/spsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/mpsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/arena.rs", "one function gives a payload in place: the assumption of `Checked`"),
@@ -24,6 +27,7 @@ const MAY_BE_UNSAFE: [(&str, &str); 16] = [
     ("shm-ring/src/rendezvous/identity.rs", "peer credentials that the safe wrappers lack"),
     ("shm-ring/src/tasks/tokio.rs", "tokio wants a promise that a descriptor stays open"),
     ("shm-ring/tests/queue/forked.rs", "forks, to see what a child keeps of its parent's queues"),
+    ("shm-ring/tests/trust/modes.rs", "makes the mode that is a promise"),
     ("shm-ring/tests/fork.rs", "forks, to see what a child has of its parent's segments"),
     ("benches/src/bare/memory.rs", "rings without checks, to hold the checked ones against"),
     ("benches/src/transport/shaq.rs", "joining a ring of shaq's is unsafe"),

@@ -22,7 +22,7 @@ fn scan(consumer: &mut Consumer) -> Option<u64> {
 
 /// What a service's polling worker does with its lanes, without the handlers: takes `frames` frames, parking whenever
 /// it finds nothing.
-fn consume(ready: &ReadySet, lanes: &mut [(Consumer, Arc<WatchWord>)], hot: &mut [bool], frames: u32) {
+pub(crate) fn consume(ready: &ReadySet, lanes: &mut [(Consumer, Arc<WatchWord>)], hot: &mut [bool], frames: u32) {
     let mut taken = 0;
     while taken < frames {
         ready.awake();

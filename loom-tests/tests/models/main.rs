@@ -5,6 +5,7 @@ mod arena;
 mod doorbell;
 mod explore;
 mod mpsc;
+mod relay;
 mod ring;
 mod slot;
 mod spsc;

@@ -1,8 +1,9 @@
-//! A received frame, in place.
+//! A received frame, in place or as a private copy.
 
 use std::fmt;
 
 use super::taking::{Found, Taking};
+use crate::trust::Trust;
 
 /// A received frame. Dropped, its memory goes back to the producers; one that is forgotten (`mem::forget`) is received
 /// again.
@@ -21,7 +22,17 @@ impl fmt::Debug for Frame<'_> {
 impl<'a> Frame<'a> {
     #[inline]
     pub(super) fn new(taking: &'a mut Taking, found: Found) -> Self {
+        #[cfg(not(loom))]
+        if taking.trust().is_isolated() {
+            taking.isolate(&found);
+        }
         Self { taking, found }
+    }
+
+    /// How far its producers are trusted.
+    #[inline]
+    pub fn trust(&self) -> Trust {
+        self.taking.trust()
     }
 
     /// Bytes of payload.
@@ -40,12 +51,16 @@ impl<'a> Frame<'a> {
         self.found.position.get()
     }
 
-    /// The payload in place, aligned to 8 bytes (in an arena to 128), for the trust mode `Checked`: its producer is taken
-    /// to keep the protocol and not to write a frame that it has committed.
+    /// The payload, aligned to 8 bytes (in an arena to 16). In place, by the assumption that its producer keeps the
+    /// protocol and does not write a frame that it has committed; with [`Trust::ISOLATED`] a private copy, for which nothing
+    /// is assumed.
     #[cfg(not(loom))]
     #[inline]
     #[allow(unsafe_code)] // The one soundness assumption of `Checked`; see the front page.
     pub fn bytes(&self) -> &[u8] {
+        if self.trust().is_isolated() {
+            return self.taking.private();
+        }
         match self.found.block {
             None => {
                 let (cells, at) = self.taking.ring().body(self.found.position);
@@ -58,15 +73,27 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Copies the payload, or as much of it as `to` takes; gives the number of bytes.
+    /// Copies the payload, or as much of it as `to` takes; gives the number of bytes. Nothing is assumed of the producer.
+    #[inline]
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         let len = self.len().min(to.len());
+        let to = &mut to[..len];
         #[cfg(not(loom))]
-        to[..len].copy_from_slice(&self.bytes()[..len]);
-        #[cfg(loom)]
-        if self.found.block.is_none() {
-            let (cells, at) = self.taking.ring().body(self.found.position);
-            cells.copy_out(at, &mut to[..len]);
+        if self.trust().is_isolated() {
+            to.copy_from_slice(&self.taking.private()[..len]);
+            return len;
+        }
+        match self.found.block {
+            None => {
+                let (cells, at) = self.taking.ring().body(self.found.position);
+                cells.copy_out(at, to);
+            }
+            #[cfg(not(loom))]
+            Some(block) => {
+                let _ = self.taking.blocks().copy_out(block, to);
+            }
+            #[cfg(loom)]
+            Some(_) => {}
         }
         len
     }

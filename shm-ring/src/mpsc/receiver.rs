@@ -11,6 +11,7 @@ use super::taking::{Found, Taking};
 use crate::error::{Error, RecvError};
 use crate::segment::Segment;
 use crate::signal::Signal;
+use crate::trust::Trust;
 use crate::wait::SpinBudget;
 
 /// Of so many looks at the head, one goes past held claims: such a look takes the line from the producers on which they
@@ -45,6 +46,16 @@ impl Receiver {
         ring.take_role(Role::Consumer)?;
         let (data, space) = (ring.data_signal(events.data), ring.space_signal(events.space));
         Ok(Self { taking: Taking::new(ring, space), data, spin: SpinBudget::new(None), process: std::process::id() })
+    }
+
+    /// With another trust in the producers than [`Trust::CHECKED`].
+    ///
+    /// With [`Trust::ISOLATED`] each frame is copied out as it is received, into memory of this handle that grows to the
+    /// largest payload that came, at most the ring's [`limit`](MpscLayout::limit).
+    #[must_use]
+    pub fn with_trust(mut self, trust: Trust) -> Self {
+        self.taking.set_trust(trust);
+        self
     }
 
     /// Sets how long the waiting forms poll before they sleep; by default [`DEFAULT_SPIN`](crate::wait::DEFAULT_SPIN).

@@ -28,7 +28,7 @@ pub(super) const DIED: u64 = 3;
 pub(super) const TAKEN: u64 = 1 << 32;
 
 /// Bytes of a cell before its body.
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 
 /// One ring in one segment.
 #[derive(Clone)]

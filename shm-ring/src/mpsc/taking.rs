@@ -1,11 +1,14 @@
 //! The consumer's side of a ring: which frame is next, and what is given back.
 
 use super::position::{Cell, Kind, Position, Tail};
-use super::ring::{CLOSED, Ring, Role};
+use super::ring::{CLOSED, HEADER, Ring, Role};
 use crate::arena::{ArenaReader, BlockRef};
 use crate::error::{Error, RecvError};
 use crate::signal::Signal;
 use crate::sync::Ordering;
+#[cfg(not(loom))]
+use crate::trust::Private;
+use crate::trust::Trust;
 
 /// Most pauses in a row, of some 25 ns each.
 const LONGEST_BREATH: u32 = 64;
@@ -26,6 +29,10 @@ pub(super) struct Taking {
     ring: Ring,
     blocks: ArenaReader,
     space: Signal,
+    trust: Trust,
+    /// The payload of the frame that is out, if the producers are not trusted with it.
+    #[cfg(not(loom))]
+    private: Private,
     /// The lowest position that is not given back. Private; the word in the segment is a copy for others.
     head: Position,
     /// The head as producers that wait were told last.
@@ -49,6 +56,9 @@ impl Taking {
         Self {
             blocks: ArenaReader::new(ring.share(), ring.layout().arena_at(), ring.layout().arena()),
             space,
+            trust: Trust::CHECKED,
+            #[cfg(not(loom))]
+            private: Private::default(),
             head,
             released: head,
             rested: head,
@@ -67,6 +77,36 @@ impl Taking {
 
     pub(super) fn blocks(&self) -> &ArenaReader {
         &self.blocks
+    }
+
+    #[inline]
+    pub(super) fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    pub(super) fn set_trust(&mut self, trust: Trust) {
+        self.trust = trust;
+    }
+
+    /// The payload as [`isolate`](Self::isolate) copied it last.
+    #[cfg(not(loom))]
+    pub(super) fn private(&self) -> &[u8] {
+        self.private.bytes()
+    }
+
+    /// Copies a payload out, before anybody looks at it.
+    #[cfg(not(loom))]
+    #[cold]
+    pub(super) fn isolate(&mut self, found: &Found) {
+        let Self { ring, blocks, private, .. } = self;
+        match found.block {
+            None => {
+                let (cells, at) = ring.body(found.position);
+                cells.copy_out(at, private.room(found.len, HEADER));
+            }
+            // Name and length were checked when the frame was found, and an arena never changes.
+            Some(block) => _ = blocks.copy_out(block, private.room(found.len, 0)),
+        }
     }
 
     /// Every later claim is refused, and so are those that wait for room.

@@ -191,6 +191,22 @@ impl Window {
         copy_words_in(self, at, bytes);
     }
 
+    /// Copies bytes out that a peer may be writing, from `at` modulo the length on; see
+    /// [`Region::copy_out`](super::Region::copy_out).
+    ///
+    /// # Panics
+    /// If the range does not fit before the end.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn copy_out(&self, at: usize, to: &mut [u8]) {
+        let offset = self.offset(at);
+        assert!(self.holds(offset, to.len()), "a copy does not wrap");
+        // SAFETY: masked, the offset lies inside the range.
+        let from = unsafe { self.base.at.add(offset) };
+        // SAFETY: `from` is valid for `to.len()` bytes by the assertion, and shared memory of which `to` is no part.
+        unsafe { super::copy_out::out_of_shared(from.as_ptr(), to) }
+    }
+
     /// Copies published bytes out, from `at` on.
     #[cfg(loom)]
     pub(crate) fn copy_out(&self, at: usize, to: &mut [u8]) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::access::Access;
 use super::identity::own_uid;
 use crate::error::Error;
 
@@ -16,11 +17,12 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// What the name of a socket file ends in.
 pub const SOCKET_SUFFIX: &str = ".sock";
 
-/// A directory of sockets that belongs to this user.
+/// A directory of sockets that belongs to this user, or one of another user's to connect in.
 #[derive(Debug)]
 pub struct RuntimeDir {
     fd: OwnedFd,
     path: PathBuf,
+    owner: u32,
 }
 
 /// Held while sockets are made or removed; given back by the kernel if the holder dies. No file is left behind,
@@ -38,6 +40,10 @@ impl Drop for DirLock {
     }
 }
 
+fn refused(path: &Path, why: String) -> Error {
+    Error::RuntimeDir { dir: path.display().to_string(), why }
+}
+
 impl RuntimeDir {
     /// Where sockets live if nothing else is said: `$XDG_RUNTIME_DIR/switchboard`, else `switchboard-UID` in the temporary
     /// directory.
@@ -53,31 +59,64 @@ impl RuntimeDir {
     /// # Errors
     /// [`Error::RuntimeDir`] if it cannot be made, is no directory, belongs to another user, or lets others write.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_for(path, &Access::default())
+    }
+
+    /// As [`open`](Self::open), but what has to be made lets those through who may connect.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_for(path: &Path, access: &Access) -> Result<Self, Error> {
         let default = Self::default_path();
         if path.starts_with(&default) {
             // It may lie in a directory in which everybody may write: then somebody else could have made it, or a link.
-            Self::open_if(&default, OFlags::NOFOLLOW)?;
+            Self::open_if(&default, OFlags::NOFOLLOW, access)?;
         }
-        Self::open_if(path, OFlags::empty())
+        Self::open_if(path, OFlags::empty(), access)
     }
 
-    fn open_if(path: &Path, flags: OFlags) -> Result<Self, Error> {
-        let refused = |why: String| Error::RuntimeDir { dir: path.display().to_string(), why };
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(path).map_err(|error| refused(format!("cannot be made: {error}")))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
+    fn open_if(path: &Path, flags: OFlags, access: &Access) -> Result<Self, Error> {
+        access.make(path).map_err(|error| refused(path, format!("cannot be made: {error}")))?;
+        let dir = Self::look_at(path, OFlags::RDONLY | flags)?;
+        if dir.is_own() {
+            return Ok(dir);
+        }
+        Err(refused(path, format!("belongs to user {}, this process runs as {}", dir.owner, own_uid())))
+    }
+
+    /// Opens the directory to connect in it: our own, made if it is not there, or one of another user's whom
+    /// [`vouches_for`](Self::vouches_for) then speaks of.
+    ///
+    /// # Errors
+    /// [`Error::RuntimeDir`] if it cannot be made or passed, is no directory, or lets others than its owner write.
+    pub fn open_to_connect(path: &Path) -> Result<Self, Error> {
+        // By its path alone: to pass through takes no permission to read.
+        match Self::look_at(path, OFlags::PATH) {
+            Ok(dir) if !dir.is_own() => Ok(dir),
+            _ => Self::open(path),
+        }
+    }
+
+    fn look_at(path: &Path, flags: OFlags) -> Result<Self, Error> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
         let fd = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|errno| refused(format!("cannot be opened: {errno}")))?;
-        let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("cannot be examined: {errno}")))?;
-        if stat.st_uid != own_uid() {
-            return Err(refused(format!("belongs to user {}, this process runs as {}", stat.st_uid, own_uid())));
-        }
+            .map_err(|errno| refused(path, format!("cannot be opened: {errno}")))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(path, format!("cannot be examined: {errno}")))?;
         if stat.st_mode & 0o022 != 0 {
-            return Err(refused(format!("mode {:o} lets others write", stat.st_mode & 0o7777)));
+            return Err(refused(path, format!("mode {:o} lets others write", stat.st_mode & 0o7777)));
         }
-        Ok(Self { fd, path: path.to_owned() })
+        Ok(Self { fd, path: path.to_owned(), owner: stat.st_uid })
+    }
+
+    /// Whether the directory is this user's.
+    pub(super) fn is_own(&self) -> bool {
+        self.owner == own_uid()
+    }
+
+    /// Whether a process of that user may be taken for who serves here: our own user, the directory's owner, who alone
+    /// can put a socket there, and root.
+    pub fn vouches_for(&self, uid: u32) -> bool {
+        uid == own_uid() || uid == self.owner || uid == 0
     }
 
     /// Its path, for messages.

@@ -15,6 +15,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
+use super::access::Access;
 use super::directory::{RuntimeDir, SOCKET_SUFFIX};
 use super::identity::Peer;
 use crate::error::Error;
@@ -65,6 +66,14 @@ impl Listener {
     /// # Errors
     /// [`Error::AlreadyServed`] if a live process listens there.
     pub fn bind(dir: Arc<RuntimeDir>, name: &str) -> Result<Self, Error> {
+        Self::bind_for(dir, name, &Access::default())
+    }
+
+    /// As [`bind`](Self::bind), for the users that `access` lets in.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind); [`Error::System`] if the file cannot be given that group.
+    pub fn bind_for(dir: Arc<RuntimeDir>, name: &str, access: &Access) -> Result<Self, Error> {
         let file = file_name(name);
         let address = address(&dir, &file)?;
         let fd = stream()?;
@@ -82,7 +91,10 @@ impl Listener {
             dir: dir.path().display().to_string(),
             why: format!("no socket can be made in it: {errno}"),
         })?;
-        rustix::net::listen(&fd, BACKLOG).map_err(Error::system("listening"))?;
+        let allowed = access.apply_to(&dir, &file);
+        let listens = allowed.and_then(|()| rustix::net::listen(&fd, BACKLOG).map_err(Error::system("listening")));
+        // Whatever stays of this would be taken for a dead service's.
+        listens.inspect_err(|_| _ = rustix::fs::unlinkat(dir.fd(), &file, AtFlags::empty()))?;
         let socket = file_id(&dir, &file);
         drop(lock);
         Ok(Self {
@@ -208,7 +220,8 @@ impl Connection {
     /// Connects to a name in the directory. Waits up to `timeout` only if the listener's backlog is full.
     ///
     /// # Errors
-    /// [`Error::NotFound`] at once if nobody listens there; a dead process's file is removed.
+    /// [`Error::NotFound`] at once if nobody listens there; a dead process's file is removed, if the directory is ours.
+    /// [`Error::RuntimeDir`] if the file system does not let us in.
     pub fn connect(dir: &RuntimeDir, name: &str, timeout: Duration) -> Result<Self, Error> {
         let file = file_name(name);
         let address = address(dir, &file)?;
@@ -235,6 +248,13 @@ impl Connection {
                 // The backlog is full. Unix sockets give no event for room in it, so look again shortly.
                 Err(Errno::AGAIN | Errno::INTR) if Instant::now() < until => {
                     std::thread::sleep(Duration::from_micros(200));
+                }
+                Err(errno @ Errno::ACCESS) => {
+                    let dir = dir.path().display().to_string();
+                    return Err(Error::RuntimeDir {
+                        dir,
+                        why: format!("no permission to connect to `{name}`: {errno}"),
+                    });
                 }
                 Err(errno) => return Err(Error::system("connecting")(errno)),
             }
@@ -357,6 +377,9 @@ impl Connection {
 
 /// Says whether nobody is there.
 fn remove_if_stale(dir: &RuntimeDir, file: &str, address: &SocketAddrUnix) -> Result<bool, Error> {
+    if !dir.is_own() {
+        return Ok(!matches!(probe(address)?, Probed::Alive(_)));
+    }
     let _lock = dir.lock()?;
     let probed = probe(address)?;
     if matches!(probed, Probed::Stale) {

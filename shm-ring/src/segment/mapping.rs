@@ -105,6 +105,12 @@ pub(super) fn map(fd: BorrowedFd<'_>, bytes: usize) -> Result<Region, Error> {
     Guarded::map(fd, bytes, Access::ReadWrite).map(Region::map).map_err(exhausted)
 }
 
+/// The same for reading only. A store to it ends the process, so what is made of it must not have any.
+pub(super) fn map_read_only(fd: BorrowedFd<'_>, bytes: usize) -> Result<Region, Error> {
+    let exhausted = |source| Error::ResourceExhausted { what: "mapping", bytes, source };
+    Guarded::map(fd, bytes, Access::Read).map(Region::map).map_err(exhausted)
+}
+
 /// Allocates and fills in memory that was just made and mapped.
 pub(super) fn settle_made(region: &Region, fd: BorrowedFd<'_>, options: &SegmentOptions) -> Result<(), Error> {
     if welcomes_huge_pages(region, options) {

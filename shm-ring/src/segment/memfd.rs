@@ -1,17 +1,22 @@
 //! Anonymous memory behind a sealed descriptor: the backing between processes.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::header::expect;
-use super::{Layout, Segment, SegmentOptions, mapping};
+use super::{Layout, Memory, Segment, SegmentOptions, mapping};
 use crate::error::Error;
 use crate::fallback::Feature;
 
 /// Against truncation under a mapping (SIGBUS), growth, and removal of these seals.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+/// The same, and against new mappings for writing, `write` and punched holes: by whoever has the descriptor, from the
+/// seal on. Mappings that were there before go on writing.
+const READ_ONLY_SEALS: SealFlags = SEALS.union(SealFlags::FUTURE_WRITE);
 
 impl<L: Layout> Segment<L> {
     /// Makes a sealed memfd of exactly the layout's size, all of it allocated, and maps it; [`memfd_with`] the
@@ -33,6 +38,30 @@ impl<L: Layout> Segment<L> {
     /// # Errors
     /// [`Error::ResourceExhausted`] if the system has no memory or descriptor for it, here and never later.
     pub fn memfd_with(name: &str, layout: L, epoch: u64, options: &SegmentOptions) -> Result<(Self, OwnedFd), Error> {
+        Self::memfd_sealed(name, layout, epoch, options, SEALS)
+    }
+
+    /// As [`memfd_with`](Self::memfd_with), for memory that this process alone writes: whoever gets the descriptor can
+    /// map it for reading only, by [`ReadOnly::open`].
+    ///
+    /// # Errors
+    /// As [`memfd_with`](Self::memfd_with).
+    pub fn memfd_for_readers(
+        name: &str,
+        layout: L,
+        epoch: u64,
+        options: &SegmentOptions,
+    ) -> Result<(Self, OwnedFd), Error> {
+        Self::memfd_sealed(name, layout, epoch, options, READ_ONLY_SEALS)
+    }
+
+    fn memfd_sealed(
+        name: &str,
+        layout: L,
+        epoch: u64,
+        options: &SegmentOptions,
+        seals: SealFlags,
+    ) -> Result<(Self, OwnedFd), Error> {
         let bytes = layout.bytes();
         mapping::refuse_more_than_is_allowed(bytes)?;
         mapping::refuse_more_than_there_is(bytes)?;
@@ -42,7 +71,8 @@ impl<L: Layout> Segment<L> {
         rustix::fs::ftruncate(&fd, bytes as u64).map_err(&refused)?;
         let region = mapping::map(fd.as_fd(), bytes)?;
         mapping::settle_made(&region, fd.as_fd(), options)?;
-        rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(Error::system("sealing a segment"))?;
+        // All at once: the seal against seals is among them. Our own mapping is there already, so it stays writable.
+        rustix::fs::fcntl_add_seals(&fd, seals).map_err(Error::system("sealing a segment"))?;
         Ok((Self::make(region, layout, epoch).found_by(fd.as_fd())?, fd))
     }
 
@@ -63,17 +93,63 @@ impl<L: Layout> Segment<L> {
     /// [`Error::BadSegment`] names the property that is wrong, [`Error::LayoutVersion`] a program of another
     /// version, [`Error::ResourceExhausted`] a full address space.
     pub fn open_with(fd: BorrowedFd<'_>, options: &SegmentOptions) -> Result<Self, Error> {
-        let seals = rustix::fs::fcntl_get_seals(fd).map_err(|_| Error::BadSegment {
-            what: "file that can be sealed",
-            found: 0,
-            expected: SEALS.bits().into(),
-        })?;
-        expect("seals", (seals & SEALS).bits().into(), SEALS.bits().into())?;
-        let bytes = mapping::whole_file_bytes(&mapping::stat(fd)?)?;
+        let bytes = sealed_bytes(fd, SEALS)?;
         let region = mapping::map(fd, bytes)?;
         mapping::settle_opened(&region, options)?;
         Self::check(region)?.found_by(fd)
     }
+}
+
+/// A segment that another process made for readers ([`Segment::memfd_for_readers`]), mapped for reading only.
+///
+/// Neither this process nor any other that was given the descriptor can write it; its maker can, at any time.
+#[derive(Debug, Clone)]
+pub struct ReadOnly<L>(Segment<L>);
+
+impl<L: Layout> ReadOnly<L> {
+    /// Checks a descriptor from a peer and maps it for reading. Pages are filled in at once, as for
+    /// [`Segment::open`].
+    ///
+    /// # Errors
+    /// As [`Segment::open_with`]; [`Error::BadSegment`] also if others than the maker could map it for writing.
+    pub fn open(fd: BorrowedFd<'_>) -> Result<Self, Error> {
+        let bytes = sealed_bytes(fd, READ_ONLY_SEALS)?;
+        let region = mapping::map_read_only(fd, bytes)?;
+        mapping::settle_opened(&region, &SegmentOptions::new())?;
+        Ok(Self(Segment::check(region)?.found_by(fd)?))
+    }
+
+    /// What the header states.
+    pub fn layout(&self) -> &L {
+        self.0.layout()
+    }
+
+    /// A number that tells this segment's owner from its former lives.
+    pub fn epoch(&self) -> u64 {
+        self.0.epoch()
+    }
+
+    /// Bytes, header included.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    /// The memory, of which no word may be stored to: the kernel answers that with a signal.
+    #[allow(dead_code, reason = "used by the lanes of calls and queues")]
+    pub(crate) fn memory(&self) -> Arc<Memory> {
+        self.0.memory()
+    }
+}
+
+/// The size of a memfd that has at least these seals and is allocated in full.
+fn sealed_bytes(fd: BorrowedFd<'_>, wanted: SealFlags) -> Result<usize, Error> {
+    let seals = rustix::fs::fcntl_get_seals(fd).map_err(|_| Error::BadSegment {
+        what: "file that can be sealed",
+        found: 0,
+        expected: wanted.bits().into(),
+    })?;
+    expect("seals", (seals & wanted).bits().into(), wanted.bits().into())?;
+    mapping::whole_file_bytes(&mapping::stat(fd)?)
 }
 
 fn create(name: &str) -> rustix::io::Result<OwnedFd> {
@@ -126,6 +202,62 @@ mod tests {
         let (_made, fd) = Segment::memfd("test", Plain(3), 9).unwrap();
         assert_eq!(rustix::fs::ftruncate(&fd, 10), Err(rustix::io::Errno::PERM));
         assert_eq!(rustix::fs::ftruncate(&fd, 1 << 20), Err(rustix::io::Errno::PERM));
+    }
+
+    fn readers_only() -> (Segment<Plain>, OwnedFd) {
+        Segment::memfd_for_readers("test", Plain(3), 9, &SegmentOptions::new()).unwrap()
+    }
+
+    #[test]
+    fn memory_for_readers_is_written_by_its_maker_and_read_by_whoever_has_it() {
+        let (made, fd) = readers_only();
+        let opened = ReadOnly::<Plain>::open(fd.as_fd()).unwrap();
+        assert_eq!((opened.layout(), opened.epoch(), opened.bytes()), (&Plain(3), 9, made.bytes()));
+        made.memory.region().word(1024).store(5, Ordering::Relaxed);
+        assert_eq!(opened.memory().region().word(1024).load(Ordering::Relaxed), 5);
+    }
+
+    #[test]
+    fn whoever_has_memory_for_readers_can_neither_map_it_for_writing_nor_write_it_nor_punch_holes() {
+        let (made, fd) = readers_only();
+        // What a peer is given: the same open file, and by `/proc` a second one of its own.
+        let reopened = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)))
+            .unwrap();
+        let hole = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        for fd in [fd.as_fd(), reopened.as_fd()] {
+            assert_eq!(mapping::map(fd, made.bytes()).unwrap_err().to_string(), refused_mapping(made.bytes()));
+            assert_eq!(rustix::io::pwrite(fd, &[1], 1024), Err(Errno::PERM));
+            assert_eq!(rustix::fs::fallocate(fd, hole, 0, 4096), Err(Errno::PERM));
+            assert_eq!(rustix::fs::fcntl_add_seals(fd, SealFlags::WRITE), Err(Errno::PERM));
+        }
+        assert!(matches!(Segment::<Plain>::open(fd.as_fd()), Err(Error::ResourceExhausted { what: "mapping", .. })));
+    }
+
+    fn refused_mapping(bytes: usize) -> String {
+        let source = Errno::PERM.into();
+        Error::ResourceExhausted { what: "mapping", bytes, source }.to_string()
+    }
+
+    #[test]
+    fn a_reading_mapping_cannot_be_made_writable_later() {
+        let (_made, fd) = readers_only();
+        let opened = ReadOnly::<Plain>::open(fd.as_fd()).unwrap();
+        let ours = format!("{:x}-", opened.memory().region().address());
+        let book = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let entry = &book[book.find(&ours).unwrap()..];
+        let flags = entry.lines().find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+        // "wr": writable, "mw": may be made so.
+        assert!(flags.split_whitespace().all(|flag| flag != "wr" && flag != "mw"), "{flags}");
+    }
+
+    #[test]
+    fn memory_that_others_could_write_is_not_opened_as_memory_for_readers() {
+        let (_made, fd) = Segment::memfd("test", Plain(3), 9).unwrap();
+        let opened = ReadOnly::<Plain>::open(fd.as_fd());
+        assert!(matches!(opened, Err(Error::BadSegment { what: "seals", .. })), "{opened:?}");
     }
 
     #[test]

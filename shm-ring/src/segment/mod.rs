@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | heap | [`Segment::heap`] | a clone | its last handle is dropped |
 //! | sealed memfd | [`Segment::memfd`] | [`Segment::open`], by descriptor | its last descriptor and mapping are gone |
+//! | the same, that its maker alone writes | [`Segment::memfd_for_readers`] | [`ReadOnly::open`] | the same |
 //! | a name of the system, a file | [`Place::create`], [`Place::open_or_create`] | [`Place::open`] | [`Place::remove`] |
 //! | a file of the caller's | [`Segment::from_fd`] | [`Segment::open_unsealed`] | the caller ends it |
 //!
@@ -37,6 +38,8 @@ use std::sync::Arc;
 pub(crate) use header::{Head, expect, is_in as is_segment, stated_bytes};
 #[cfg(not(loom))]
 pub(crate) use mapping::{FileId, file_bytes, stat};
+#[cfg(not(loom))]
+pub use memfd::ReadOnly;
 #[cfg(not(loom))]
 pub use options::SegmentOptions;
 #[cfg(not(loom))]

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::SendError;
 use crate::error::{ClaimError, RecvError};
+use crate::trust::Trust;
 use crate::{mpsc, spsc};
 
 /// An end that claims frames: a producer.
@@ -115,11 +116,16 @@ pub trait ReadFrame {
         self.len() == 0
     }
 
-    /// The payload in place.
+    /// The payload, in place or as a private copy.
     fn bytes(&self) -> &[u8];
 
     /// Copies the payload out. `to` has just its length.
     fn copy_to(&self, to: &mut [u8]);
+
+    /// How far its sender is trusted.
+    fn trust(&self) -> Trust {
+        Trust::CHECKED
+    }
 }
 
 /// Appends to a claim that was made long enough.
@@ -238,6 +244,11 @@ macro_rules! reads_frame {
             #[inline]
             fn copy_to(&self, to: &mut [u8]) {
                 $ring::$frame::copy_to(self, to);
+            }
+
+            #[inline]
+            fn trust(&self) -> Trust {
+                $ring::$frame::trust(self)
             }
         }
     };

@@ -56,9 +56,14 @@
 //! from an aligned copy, larger ones in place, and there the sender picks the `skip` that aligns the archive.
 //!
 //! # Trust
-//! This is the mode `Checked`: up to [`COPIED_LEN`] bytes are copied out and then validated, larger payloads are
-//! validated in place, which rests on the assumption of this crate's front page. Whatever bytes come, [`read`] answers
-//! with an error or with a value whose every reference lies inside the payload.
+//! | mode of the end below | payloads up to [`COPIED_LEN`] bytes | longer ones |
+//! |---|---|---|
+//! | `Checked` | copied out, then validated | validated in place: see the assumption of this crate's front page |
+//! | `Isolated` | copied out, then validated | the same |
+//! | `Trusted` | in place where they are aligned, archives not validated | in place, archives not validated |
+//!
+//! Whatever bytes come, [`read`] answers with an error or with a value whose every reference lies inside the payload. So
+//! does [`Received::read`], but in `Trusted`, where the creator of the mode has promised that no other bytes come.
 
 mod archive;
 mod ends;
@@ -69,6 +74,8 @@ mod receiver;
 mod sender;
 mod tag;
 mod tasks;
+
+use crate::trust::Trust;
 
 pub use archive::{MAX_DEPTH, MAX_LEN};
 pub use ends::{ClaimFrames, FillFrame, ReadFrame, ReceiveFrames};
@@ -102,7 +109,7 @@ impl<T: wire::Wire + ?Sized> Message for T {}
 /// [`Malformed`] if the bytes are no `T`.
 #[inline]
 pub fn read<T: Message + ?Sized>(payload: &[u8]) -> Result<&View<T>, Malformed> {
-    T::read(payload)
+    T::read(payload, Trust::CHECKED)
 }
 
 /// Why bytes are not a message of the expected type.
@@ -131,6 +138,7 @@ pub enum Malformed {
 /// The sealed half of [`Message`]: how a type is written and read.
 mod wire {
     use super::Malformed;
+    use super::Trust;
     use super::ends::FillFrame;
     use super::sender::{Scratch, SendError};
 
@@ -155,8 +163,8 @@ mod wire {
         /// Writes a payload that was measured just before, and commits it.
         fn fill<C: FillFrame>(&self, scratch: &mut Scratch, measure: Self::Measure, claim: C) -> Result<(), SendError>;
 
-        /// Checks a payload and reads it in place.
-        fn read(payload: &[u8]) -> Result<&Self::View, Malformed>;
+        /// Checks a payload, as far as its writer's trust demands, and reads it in place.
+        fn read(payload: &[u8], trust: Trust) -> Result<&Self::View, Malformed>;
 
         /// What both sides must agree on, in words; see [`TypeTag`](super::TypeTag).
         fn describe() -> String;

@@ -14,6 +14,7 @@ use super::ends::FillFrame;
 use super::sender::{Scratch, SendError};
 use super::tag::short_name;
 use super::wire::{Prepared, Wire};
+use crate::trust::Trust;
 
 /// Largest alignment of plain data, in bytes: payloads of every ring begin at a multiple of it.
 const MAX_ALIGN: usize = 8;
@@ -44,7 +45,7 @@ impl<T: NoUninit + AnyBitPattern> Wire for Plain<T> {
     }
 
     #[inline]
-    fn read(payload: &[u8]) -> Result<&T, Malformed> {
+    fn read(payload: &[u8], _: Trust) -> Result<&T, Malformed> {
         const { check_align::<T>() };
         let wrong = |_| Malformed::Length { found: payload.len(), expected: size_of::<T>() };
         bytemuck::try_from_bytes(payload).map_err(wrong)
@@ -71,7 +72,7 @@ impl<T: NoUninit + AnyBitPattern> Wire for [T] {
     }
 
     #[inline]
-    fn read(payload: &[u8]) -> Result<&[T], Malformed> {
+    fn read(payload: &[u8], _: Trust) -> Result<&[T], Malformed> {
         const { assert!(size_of::<T>() != 0, "a slice of values without bytes has no length in bytes") };
         const { check_align::<T>() };
         let wrong = |_| Malformed::Length { found: payload.len(), expected: size_of::<T>() };

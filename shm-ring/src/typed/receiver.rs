@@ -6,10 +6,12 @@ use std::marker::PhantomData;
 use std::time::Instant;
 
 use super::ends::{ReadFrame, ReceiveFrames};
-use super::{Malformed, Message, View, read};
+use super::{Malformed, Message, View};
 use crate::error::RecvError;
+use crate::trust::Trust;
 
-/// Bytes of payload up to which a message is copied out before it is checked; larger ones are read in place.
+/// Bytes of payload up to which a message is copied out before it is checked, whatever the trust mode that checks; larger
+/// ones are read where the frame below gives them.
 pub const COPIED_LEN: usize = 512;
 
 /// A frame arrived whose bytes are not a message of the expected type. The frames behind it are untouched.
@@ -113,8 +115,15 @@ impl<T: Message + ?Sized, E: fmt::Debug> fmt::Debug for Receiver<T, E> {
 #[must_use = "a message that is dropped is given back unread"]
 pub struct Received<'a, T: Message + ?Sized, F> {
     payload: Payload<'a, F>,
+    trust: Trust,
     number: u64,
     of: PhantomData<fn(&T)>,
+}
+
+/// Whether a short payload, whose sender has taken it to be copied, can be read where it lies.
+#[inline]
+fn is_aligned(payload: &[u8]) -> bool {
+    payload.as_ptr().addr() % 16 == std::mem::offset_of!(Copied, bytes)
 }
 
 enum Payload<'a, F> {
@@ -128,14 +137,15 @@ impl<'a, T: Message + ?Sized, F: ReadFrame> Received<'a, T, F> {
     pub(super) fn of(frame: F, copied: &'a mut Copied, count: &mut u64) -> Self {
         let number = *count;
         *count += 1;
+        let trust = frame.trust();
         let payload = match copied.bytes.get_mut(..frame.len()) {
-            Some(copy) => {
+            Some(copy) if !(trust.is_trusted() && is_aligned(frame.bytes())) => {
                 frame.copy_to(copy);
                 Payload::Copied(copy)
             }
-            None => Payload::InPlace(frame),
+            _ => Payload::InPlace(frame),
         };
-        Self { payload, number, of: PhantomData }
+        Self { payload, trust, number, of: PhantomData }
     }
 
     /// Which message this is: frames that the receiver took before it.
@@ -152,7 +162,8 @@ impl<'a, T: Message + ?Sized, F: ReadFrame> Received<'a, T, F> {
         }
     }
 
-    /// Checks the message and reads it where it lies. Checks again each time, so keep the reference.
+    /// Checks the message and reads it where it lies. Checks again each time, so keep the reference. (Archives of a sender
+    /// that is [trusted](Trust::trusted) are not checked.)
     ///
     /// Costs a walk over the message for archives, a comparison of lengths for plain data. No allocation.
     ///
@@ -161,7 +172,7 @@ impl<'a, T: Message + ?Sized, F: ReadFrame> Received<'a, T, F> {
     #[inline]
     pub fn read(&self) -> Result<&View<T>, DecodeError> {
         let payload = self.payload();
-        read::<T>(payload).map_err(|why| DecodeError {
+        T::read(payload, self.trust).map_err(|why| DecodeError {
             number: self.number,
             len: payload.len(),
             of: type_name::<T>(),
