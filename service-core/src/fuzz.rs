@@ -11,9 +11,6 @@ use crate::{
     TypeInfo, Writable, access, deserialize, encode_small,
 };
 
-/// Every target by its name, which is that of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 2] = [("names", names), ("messages", messages)];
-
 /// Longest error about a name, in bytes: it repeats a piece of the name, each byte of it escaped in up to six.
 const LONGEST_ERROR: usize = 500;
 
@@ -136,7 +133,13 @@ fn binds(server: &ServiceDescriptor) {
 
 #[cfg(test)]
 mod tests {
-    use super::TARGETS;
+    use super::{messages, names};
+
+    /// A target.
+    type Target = fn(&[u8]);
+
+    /// Every target by the name of its folder in `fuzz/corpus`.
+    const TARGETS: [(&str, Target); 2] = [("names", names), ("messages", messages)];
 
     #[test]
     fn stored_inputs_and_changed_ones_keep_every_property() {

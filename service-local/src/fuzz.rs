@@ -13,9 +13,6 @@ use shm_ring::cells::BODY_WORDS;
 use crate::frame::{Cell, Payload, REQUEST_INLINE, read_tag, tag};
 use crate::handshake::{FromClient, FromServer, Misread, PROTOCOL_VERSION};
 
-/// Every target by its name, which is that of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 3] = [("handshakes", handshakes), ("call_frames", call_frames), ("door", door)];
-
 /// Any bytes as a message of either side: refused by an error that fits, or a message that reads back as itself.
 pub fn handshakes(input: &[u8]) {
     // Half of the inputs get a right beginning, so that what is behind it is looked at too.
@@ -82,7 +79,13 @@ pub fn call_frames(input: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::TARGETS;
+    use super::{call_frames, door, handshakes};
+
+    /// A target.
+    type Target = fn(&[u8]);
+
+    /// Every target by the name of its folder in `fuzz/corpus`.
+    const TARGETS: [(&str, Target); 3] = [("handshakes", handshakes), ("call_frames", call_frames), ("door", door)];
 
     #[test]
     fn stored_inputs_and_changed_ones_keep_every_property() {

@@ -27,24 +27,30 @@ pub use operations::{mpsc_operations, spsc_operations};
 pub use ready::ready_sets;
 pub use rings::{mpsc_images, spsc_images};
 
-/// Every target by its name, which is that of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 11] = [
-    ("segment_headers", segment_headers),
-    ("spsc_images", spsc_images),
-    ("mpsc_images", mpsc_images),
-    ("call_cells", call_cells),
-    ("call_slots", call_slots),
-    ("arena_references", arena_references),
-    ("ready_sets", ready_sets),
-    ("archives", archives),
-    ("queue_addresses", queue_addresses),
-    ("spsc_operations", spsc_operations),
-    ("mpsc_operations", mpsc_operations),
-];
-
 #[cfg(test)]
 mod tests {
-    use super::TARGETS;
+    use super::{
+        archives, arena_references, call_cells, call_slots, mpsc_images, mpsc_operations, queue_addresses, ready_sets,
+        segment_headers, spsc_images, spsc_operations,
+    };
+
+    /// A target.
+    type Target = fn(&[u8]);
+
+    /// Every target by the name of its folder in `fuzz/corpus`.
+    const TARGETS: [(&str, Target); 11] = [
+        ("segment_headers", segment_headers),
+        ("spsc_images", spsc_images),
+        ("mpsc_images", mpsc_images),
+        ("call_cells", call_cells),
+        ("call_slots", call_slots),
+        ("arena_references", arena_references),
+        ("ready_sets", ready_sets),
+        ("archives", archives),
+        ("queue_addresses", queue_addresses),
+        ("spsc_operations", spsc_operations),
+        ("mpsc_operations", mpsc_operations),
+    ];
 
     #[test]
     fn stored_inputs_and_changed_ones_keep_every_property() {

@@ -17,6 +17,7 @@ pub(super) struct Order {
 }
 
 #[derive(Debug, Clone, PartialEq, Archive, Serialize)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only senders make them, and targets read"))]
 enum Side {
     Buy,
     Sell { at: u32 },
@@ -27,17 +28,23 @@ enum Side {
 #[repr(C, align(16))]
 struct Aligned([u8; 1024]);
 
+impl Aligned {
+    /// Puts all but the first byte of the input where that byte says: mostly where a receiver puts it, sometimes where
+    /// nobody ought to.
+    fn place(&mut self, input: &[u8]) -> &[u8] {
+        let (place, payload) = input.split_first().unwrap_or((&0, &[]));
+        let at = if place & 7 == 0 { usize::from(place >> 3) } else { 8 };
+        let payload = &payload[..payload.len().min(self.0.len() - at)];
+        let room = &mut self.0[at..][..payload.len()];
+        room.copy_from_slice(payload);
+        room
+    }
+}
+
 /// Any bytes as messages of several types: refused, or a value all of whose references lie inside the payload.
 pub fn archives(input: &[u8]) {
-    let Some((place, payload)) = input.split_first() else { return };
     let mut room = Aligned([0; 1024]);
-    // Mostly where a receiver puts it, sometimes where nobody ought to.
-    let at = if place & 7 == 0 { usize::from(place >> 3) } else { 8 };
-    let payload = &payload[..payload.len().min(room.0.len() - at)];
-    let payload = {
-        room.0[at..][..payload.len()].copy_from_slice(payload);
-        &room.0[at..][..payload.len()]
-    };
+    let payload = room.place(input);
     if let Some(order) = understood(read::<Order>(payload)) {
         look_at(order, payload);
     }
@@ -94,15 +101,16 @@ mod tests {
         let segment = Segment::heap(SpscLayout::new(4096).unwrap(), 1);
         let (producer, mut consumer) = spsc::pair(&segment).unwrap();
         let mut sender = Sender::<Order, _>::new(producer);
-        for (name, side) in [("buy", Side::Buy), ("sell", Side::Sell { at: 7 }), ("other", Side::Other("by hand".into()))] {
+        for (name, side) in
+            [("buy", Side::Buy), ("sell", Side::Sell { at: 7 }), ("other", Side::Other("by hand".into()))]
+        {
             let (rows, note) = (vec![vec![1, 2, 3], vec![]], Some("a note that is long enough".into()));
             let order = Order { number: 5, symbol: "ABC".into(), rows, note, side, is_open: true, mark: '€' };
             sender.send(&order).unwrap();
             let input = [&[1], consumer.recv().unwrap().bytes()].concat();
-            archives(&input);
+            assert!(read::<Order>(Aligned([0; 1024]).place(&input)).is_ok(), "{name}");
             let stored = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/archives/");
             assert!(std::fs::read(format!("{stored}{name}")).is_ok_and(|stored| stored == input), "{name}: {input:?}");
-            assert!(read::<Order>(&input[1..]).is_ok() || !input[1..].as_ptr().cast::<u64>().is_aligned());
         }
     }
 }

@@ -56,7 +56,11 @@ impl<'a> Script<'a> {
     /// Writes a word of a region as a hostile peer would, somewhere in a range of bytes: a number of the input's, or
     /// the word that stands there with a little changed, which gets past checks that no random number passes.
     pub(super) fn poke(&mut self, region: &Region, range: std::ops::Range<usize>) {
-        let at = range.start + self.below((range.end - range.start) / 8) * 8;
+        let words = (range.end - range.start) / 8;
+        if words == 0 {
+            return;
+        }
+        let at = range.start + self.below(words) * 8;
         let word = region.word(at);
         let stands = word.load(Ordering::Relaxed);
         let value = match self.byte() % 8 {
