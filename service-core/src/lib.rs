@@ -11,6 +11,9 @@ mod channel;
 mod context;
 mod descriptor;
 mod forms;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 mod handler;
 mod histogram;
 mod lock;

@@ -16,6 +16,8 @@
 mod client;
 mod errors;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod growth;
 mod handshake;
 mod names;

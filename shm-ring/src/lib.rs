@@ -47,6 +47,8 @@ mod fallback;
 #[cfg(not(loom))]
 pub mod floor;
 mod futex;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub mod fuzz;
 #[cfg(not(loom))]
 pub mod inspect;
 pub mod lane;

@@ -7,6 +7,8 @@
 //! Under loom a region is a list of loom atomics, so that models see every word that the product touches.
 #![allow(unsafe_code)] // The module exists to keep raw memory in one place.
 
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(crate) mod steps;
 #[cfg(not(loom))]
 mod copy_out;
 #[cfg(not(loom))]
@@ -185,6 +187,8 @@ impl Region {
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         #[cfg(not(loom))]
         {
+            #[cfg(any(test, fuzzing))]
+            steps::count(1);
             assert!(
                 offset.is_multiple_of(8) && offset < self.len() && self.len() - offset >= 8,
                 "word at {offset} of {}",
@@ -235,6 +239,8 @@ impl Region {
     fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
         #[cfg(not(loom))]
         {
+            #[cfg(any(test, fuzzing))]
+            steps::count(count);
             assert!(
                 offset.is_multiple_of(8) && offset <= self.len() && count <= (self.len() - offset) / 8,
                 "{count} words at {offset} of {}",

@@ -49,7 +49,8 @@ impl SpinBudget {
     /// A budget of `max`, or of [`DEFAULT_SPIN`] if `None`. Always zero where this process may use one processor only
     /// at this moment; a later change of its affinity is not noticed.
     pub fn new(max: Option<Duration>) -> Self {
-        let alone = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get) == 1;
+        // A fuzz target has nobody to wait for, and asking costs more than most of its inputs.
+        let alone = || cfg!(fuzzing) || std::thread::available_parallelism().map_or(1, NonZeroUsize::get) == 1;
         let max =
             if max.is_some_and(|max| max.is_zero()) || alone() { Duration::ZERO } else { max.unwrap_or(DEFAULT_SPIN) };
         let max_ns = u32::try_from(max.as_nanos()).unwrap_or(u32::MAX);

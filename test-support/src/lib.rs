@@ -2,8 +2,10 @@
 //! depends on it.
 //!
 //! - [`child`]: processes of the test's own program in other roles, with a line to each.
+//! - [`corpus`]: inputs of fuzz targets, run again without a fuzzer.
 //! - [`level`]: what a process holds, to be compared before and after.
 #![deny(unsafe_code)]
 
 pub mod child;
+pub mod corpus;
 pub mod level;

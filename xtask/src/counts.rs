@@ -45,6 +45,8 @@ fn count(root: &Path) -> io::Result<Counts> {
     for file in workspace_files(root)? {
         let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().replace('\\', "/");
         let is_product = PRODUCT.iter().any(|package| name.starts_with(&format!("{package}/src/")));
+        // What is fuzzed lies in the crate whose insides it needs.
+        let is_product = is_product && !name.contains("/src/fuzz");
         // The bench, this program and the examples are neither.
         let is_test =
             ["/tests/", "loom-tests/", "test-support/", "soak/", "fuzz"].iter().any(|mark| name.contains(mark));

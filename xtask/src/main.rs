@@ -12,6 +12,7 @@ mod bench;
 mod counts;
 mod deny;
 mod evidence;
+mod fuzz;
 mod loom;
 mod nightly;
 mod prove;
@@ -46,8 +47,23 @@ enum Command {
         /// Keep the figures that the proofs print, and write docs/evidence.md from all that were kept.
         #[arg(long)]
         report: bool,
+        /// How long proofs run that could go on for ever, in minutes; each has a default of its own.
+        #[arg(long)]
+        minutes: Option<u64>,
         /// Run only these proofs.
         #[arg(value_name = "PROOF")]
+        only: Vec<String>,
+    },
+    /// Fuzz with libFuzzer and AddressSanitizer, which needs a nightly toolchain.
+    Fuzz {
+        /// How long, for all targets together.
+        #[arg(long, default_value_t = 16)]
+        minutes: u64,
+        /// Store a few of the inputs that were found in `fuzz/corpus`, where tests replay them.
+        #[arg(long)]
+        keep: bool,
+        /// Run only these targets.
+        #[arg(value_name = "TARGET")]
         only: Vec<String>,
     },
     /// Count lines of product and tests, uses of unsafe, and assertions.
@@ -74,7 +90,8 @@ fn main() -> ExitCode {
     }
     match Arguments::parse().command {
         Command::Test { only } => test::run(&only),
-        Command::Prove { list, report, only } => prove::run(list, report, &only),
+        Command::Prove { list, report, minutes, only } => prove::run(list, report, minutes, &only),
+        Command::Fuzz { minutes, keep, only } => fuzz::run(minutes, keep, &only),
         Command::Counts => counts::run(),
         Command::Soak { arguments } => soak::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),

@@ -92,10 +92,20 @@ const PROOFS: &[Proof] = &[
         command: "PROPTEST_CASES=20000 cargo test --release --package shm-ring --lib --tests -- plain_queue whatever_is_written",
         nightly: &[],
     },
+    Proof {
+        name: "fuzz",
+        shows: "images of shared memory, references, handshakes, messages, names and operations of any content are answered \
+            by a value or a typed error, in bounded work, inside the memory (AddressSanitizer)",
+        command: "cargo xtask fuzz --minutes ${MINUTES:-16}",
+        nightly: &[],
+    },
 ];
 
+/// Names, for the shell, how many minutes a proof is to run.
+const MINUTES: &str = "MINUTES";
+
 /// Lists the proofs, or runs the named ones, or all; with `report` keeps their figures and writes the evidence page.
-pub fn run(list: bool, report: bool, only: &[String]) -> ExitCode {
+pub fn run(list: bool, report: bool, minutes: Option<u64>, only: &[String]) -> ExitCode {
     if let Some(unknown) = only.iter().find(|name| PROOFS.iter().all(|proof| proof.name != name.as_str())) {
         eprintln!("there is no proof `{unknown}`; `cargo xtask prove --list` names them");
         return ExitCode::FAILURE;
@@ -107,17 +117,17 @@ pub fn run(list: bool, report: bool, only: &[String]) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let mut results: Vec<_> = chosen.map(|proof| run_one(proof, report)).collect();
+    let mut results: Vec<_> = chosen.map(|proof| run_one(proof, report, minutes)).collect();
     if report && let Err(error) = evidence::write_page(PROOFS.iter().map(|proof| (proof.name, proof.shows))) {
         results.push(("report", Outcome::Failed(error.to_string()), Duration::ZERO));
     }
     test::summary(&results)
 }
 
-fn run_one(proof: &Proof, report: bool) -> Timed {
+fn run_one(proof: &Proof, report: bool, minutes: Option<u64>) -> Timed {
     let mut output = String::new();
     let (name, outcome, took) = test::timed(proof.name, || {
-        let (outcome, text) = prove(proof);
+        let (outcome, text) = prove(proof, minutes);
         output = text;
         outcome
     });
@@ -132,17 +142,21 @@ fn run_one(proof: &Proof, report: bool) -> Timed {
 
 /// Miri's sample, for `cargo xtask test`.
 pub fn miri_sample() -> Outcome {
-    prove(&MIRI_SAMPLE).0
+    prove(&MIRI_SAMPLE, None).0
 }
 
 /// How it ended, and what it printed.
-fn prove(proof: &Proof) -> (Outcome, String) {
+fn prove(proof: &Proof, minutes: Option<u64>) -> (Outcome, String) {
     if !proof.nightly.is_empty()
         && let Err(skipped) = nightly::require(proof.nightly)
     {
         return (skipped, String::new());
     }
-    match Shell::line(proof.command).run_and_read() {
+    let mut line = Shell::line(proof.command);
+    if let Some(minutes) = minutes {
+        line = line.env(MINUTES, minutes.to_string());
+    }
+    match line.run_and_read() {
         Ok((true, output)) => (Outcome::Passed, output),
         Ok((false, output)) => (Outcome::Failed(format!("`{}`", proof.command)), output),
         Err(error) => (Outcome::Failed(format!("`{}`: {error}", proof.command)), String::new()),

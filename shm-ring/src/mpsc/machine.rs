@@ -1,22 +1,20 @@
-//! The ring against a plain queue: every operation, in every order, at every count.
+//! The ring against a plain queue, one operation after the other: `histories.rs` and the fuzz targets say which.
 
 use std::collections::VecDeque;
-
-use proptest::collection::vec;
-use proptest::prelude::*;
 
 use super::{Claim, MpscLayout, Receiver, Sender, pair_from};
 use crate::arena::{ArenaLayout, CLASSES, Class};
 use crate::error::{ClaimError, RecvError};
 use crate::segment::Segment;
 
-const INLINE: usize = 56;
+pub(crate) const INLINE: usize = 56;
 const CELL: usize = 64;
-const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 256;
 const BLOCKS: usize = 2;
 
+/// What is done to both.
 #[derive(Debug, Clone)]
-enum Op {
+pub(crate) enum Op {
     Send(usize),
     /// Claims so much and commits so much of it.
     Commit(usize, usize),
@@ -36,30 +34,6 @@ enum Op {
     },
     Recv,
     Drain(usize),
-}
-
-fn len() -> impl Strategy<Value = usize> {
-    prop_oneof![4 => 0..=INLINE, 2 => INLINE + 1..=BLOCK, 1 => BLOCK + 1..BLOCK + 10]
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let batch = (0..6_usize, vec(len(), 0..6), any::<bool>());
-    prop_oneof![
-        6 => len().prop_map(Op::Send),
-        2 => (len(), 0..BLOCK).prop_map(|(len, part)| Op::Commit(len, part)),
-        2 => len().prop_map(Op::Abort),
-        2 => len().prop_map(Op::Hold),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, commit)| Op::LetGo { which, commit }),
-        2 => batch.prop_map(|(frames, lens, commit)| Op::Batch { frames, lens, commit }),
-        8 => Just(Op::Recv),
-        2 => (0..5_usize).prop_map(Op::Drain),
-    ]
-}
-
-/// Where counts have their edges: 32 bits, the lap's 40 bits for rings of up to 8 cells, 63 and 64 bits.
-fn start() -> impl Strategy<Value = u64> {
-    let edges = [0, 1 << 32, 1 << 40, 1 << 41, 1 << 42, 1 << 43, 1 << 62, 1 << 63, u64::MAX];
-    (prop::sample::select(edges.to_vec()), 0..24_u64).prop_map(|(edge, before)| u64::wrapping_sub(edge, before))
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -134,6 +108,20 @@ impl Model {
         }
         received
     }
+}
+
+/// Runs a history from beginning to end: on a ring of so many cells that begins as if `start` frames had passed.
+pub(crate) fn run(cells: u32, start: u64, ops: impl IntoIterator<Item = Op>) {
+    let mut classes = [Class::default(); CLASSES];
+    classes[0] = Class { block: BLOCK as u32, count: BLOCKS as u32 };
+    let layout = MpscLayout::new(cells).unwrap().with_inline(INLINE).unwrap();
+    let layout = layout.with_arena(ArenaLayout::new(classes).unwrap());
+    let (sender, receiver) = pair_from(&Segment::heap(layout, 1), start);
+    let model = Model { cells: cells as usize, claimed: VecDeque::new(), head: 0, blocks: BLOCKS };
+    let mut machine =
+        Machine { sender: &sender, receiver, model, held: Vec::new(), blocks_of: VecDeque::new(), count: 0 };
+    ops.into_iter().for_each(|op| machine.step(op));
+    machine.close();
 }
 
 struct Machine<'a> {
@@ -277,32 +265,17 @@ impl<'a> Machine<'a> {
         assert_eq!((self.sender.len(), self.sender.free()), (len, free));
         assert_eq!((self.receiver.len(), self.receiver.free()), (len, free));
     }
-}
 
-proptest! {
-    #[test]
-    fn seed_04_the_ring_does_what_a_plain_queue_does(
-        cells in prop::sample::select(vec![1_u32, 2, 4, 8, 64]),
-        start in start(),
-        ops in vec(op(), 0..150),
-    ) {
-        let mut classes = [Class::default(); CLASSES];
-        classes[0] = Class { block: BLOCK as u32, count: BLOCKS as u32 };
-        let layout = MpscLayout::new(cells).unwrap().with_inline(INLINE).unwrap();
-        let layout = layout.with_arena(ArenaLayout::new(classes).unwrap());
-        let (sender, receiver) = pair_from(&Segment::heap(layout, 1), start);
-        let model = Model { cells: cells as usize, claimed: VecDeque::new(), head: 0, blocks: BLOCKS };
-        let mut machine =
-            Machine { sender: &sender, receiver, model, held: Vec::new(), blocks_of: VecDeque::new(), count: 0 };
-        ops.into_iter().for_each(|op| machine.step(op));
-        // What is left comes out, and then the end.
-        machine.held.clear();
-        machine.model.claimed.iter_mut().filter(|cell| matches!(cell, Cell::Held(_))).for_each(|cell| *cell = Cell::Aborted);
-        sender.close();
+    /// What is left comes out, and then the end.
+    fn close(mut self) {
+        self.held.clear();
+        let held = self.model.claimed.iter_mut().filter(|cell| matches!(cell, Cell::Held(_)));
+        held.for_each(|cell| *cell = Cell::Aborted);
+        self.sender.close();
         loop {
-            let expected = machine.model.recv(&machine.blocks_of).ok_or(RecvError::Closed);
+            let expected = self.model.recv(&self.blocks_of).ok_or(RecvError::Closed);
             let over = expected.is_err();
-            assert_eq!(machine.receiver.recv().map(|frame| frame.bytes().to_vec()), expected);
+            assert_eq!(self.receiver.recv().map(|frame| frame.bytes().to_vec()), expected);
             if over {
                 break;
             }

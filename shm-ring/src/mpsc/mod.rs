@@ -71,9 +71,11 @@ worker.join().expect("it does not panic")?;
 mod claim;
 mod control;
 mod frame;
-mod layout;
 #[cfg(all(test, not(loom)))]
-mod machine;
+mod histories;
+mod layout;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(crate) mod machine;
 mod position;
 mod producing;
 #[cfg(not(loom))]
@@ -108,7 +110,7 @@ pub fn pair(segment: &Segment<MpscLayout>) -> Result<(Sender, Receiver), Error> 
 }
 
 /// As [`pair`], of a ring that begins as if so many frames had passed through it.
-#[cfg(any(test, loom))]
+#[cfg(any(test, loom, fuzzing))]
 pub(crate) fn pair_from(segment: &Segment<MpscLayout>, start: u64) -> (Sender, Receiver) {
     ring::Ring::new(segment).begin_at(position::Position::new(start));
     pair(segment).expect("nobody has attached")

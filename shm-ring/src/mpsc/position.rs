@@ -35,7 +35,7 @@ pub(super) struct Tail(u64);
 impl Tail {
     pub(super) const CLOSED: u64 = 1;
 
-    #[cfg(any(test, loom))]
+    #[cfg(any(test, loom, fuzzing))]
     pub(super) fn at(position: Position) -> Self {
         Self(position.0 << 1)
     }

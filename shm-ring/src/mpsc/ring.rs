@@ -63,7 +63,7 @@ impl Ring {
     }
 
     /// Makes a ring that nobody uses yet begin as if so many frames had passed through it.
-    #[cfg(any(test, loom))]
+    #[cfg(any(test, loom, fuzzing))]
     pub(crate) fn begin_at(&self, start: Position) {
         use crate::cells::Stage;
         self.tail().store(Tail::at(start).word(), Ordering::Relaxed);

@@ -60,6 +60,8 @@ impl Base {
     unsafe fn word(&self, at: usize) -> &AtomicU64 {
         #[cfg(not(loom))]
         {
+            #[cfg(any(test, fuzzing))]
+            super::steps::count(1);
             // SAFETY: inside the range by the caller's promise.
             let at = unsafe { self.at.add(at) };
             // SAFETY: aligned (the range begins at a multiple of 8 from a page) and valid for as long as `memory`;

@@ -39,7 +39,7 @@ fn hash<L: Layout>(layout: &L) -> u64 {
     hash_of(L::KIND, layout.bytes(), &layout.params())
 }
 
-fn hash_of(kind: u64, bytes: usize, params: &[u64; PARAMS]) -> u64 {
+pub(crate) fn hash_of(kind: u64, bytes: usize, params: &[u64; PARAMS]) -> u64 {
     // FNV-1a (Fowler, Noll, Vo): a check against mistakes, not against forgers.
     let words = [LAYOUT_VERSION.into(), kind, bytes as u64];
     words

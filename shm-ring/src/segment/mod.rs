@@ -34,6 +34,8 @@ use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(crate) use header::hash_of;
 #[cfg(not(loom))]
 pub(crate) use header::{Head, expect, is_in as is_segment, stated_bytes};
 #[cfg(not(loom))]
@@ -141,7 +143,7 @@ impl<L: Layout> Segment<L> {
 
     /// Over memory that another process made: reads and checks the header and the note.
     #[cfg(not(loom))]
-    fn check(region: Region) -> Result<Self, Error> {
+    pub(crate) fn check(region: Region) -> Result<Self, Error> {
         let (layout, epoch): (L, u64) = header::read(&region)?;
         if layout.note().is_some() {
             layout.check_note(&header::read_note(&region))?;

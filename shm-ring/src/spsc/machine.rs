@@ -1,13 +1,9 @@
-//! The ring against a plain queue: every operation, in any order, of any size, at every offset of a wrap, with positions
-//! that begin near the edges of their count.
+//! The ring against a plain queue, one operation after the other: `histories.rs` and the fuzz targets say which.
 //!
 //! The queue knows nothing of headers: it computes where frames go from the rules on the module's page alone.
 
 use std::collections::VecDeque;
 use std::time::Instant;
-
-use proptest::collection::vec;
-use proptest::prelude::*;
 
 use super::{Claim, Consumer, Producer, SpscLayout, pair_from};
 use crate::arena::{ArenaLayout, CLASSES, Class};
@@ -15,11 +11,12 @@ use crate::error::{ClaimError, RecvError};
 use crate::segment::Segment;
 
 /// Largest payload that goes through the arena, and how many at a time.
-const BLOCK: usize = 1024;
+pub(crate) const BLOCK: usize = 1024;
 const BLOCKS: usize = 2;
 
+/// What is done to both.
 #[derive(Debug, Clone)]
-enum Op {
+pub(crate) enum Op {
     TrySend(usize),
     SendDeadline(usize),
     /// Claims so many bytes, writes so many percent of them in pieces, then commits or not.
@@ -37,37 +34,6 @@ enum Op {
     /// Receives a frame and sends while it is held.
     Hold(usize),
     Drain(usize),
-}
-
-/// Lengths of which most fit, many are at an edge, and some never fit.
-fn len(capacity: usize) -> impl Strategy<Value = usize> {
-    prop_oneof![
-        4 => 0..=24_usize,
-        4 => 0..=capacity / 2,
-        2 => (capacity / 2 - 9)..=(capacity / 2 - 7),
-        1 => prop_oneof![Just(BLOCK), Just(BLOCK - 1), Just(BLOCK + 1), Just(usize::MAX), 0..BLOCK],
-    ]
-}
-
-fn op(capacity: usize) -> impl Strategy<Value = Op> {
-    let len = || len(capacity);
-    prop_oneof![
-        6 => len().prop_map(Op::TrySend),
-        1 => len().prop_map(Op::SendDeadline),
-        2 => (len(), 0..=100_usize, any::<bool>())
-            .prop_map(|(len, percent, commit)| Op::Claim { len, percent, commit }),
-        2 => (vec(len(), 0..6), any::<bool>()).prop_map(|(lens, commit)| Op::Batch { lens, commit }),
-        6 => Just(Op::TryRecv),
-        1 => Just(Op::RecvDeadline),
-        1 => len().prop_map(Op::Hold),
-        1 => (0..8_usize).prop_map(Op::Drain),
-    ]
-}
-
-/// Positions that begin at any offset, in the middle of nowhere or just before an edge of the count.
-fn start(capacity: usize) -> impl Strategy<Value = u64> {
-    let edge = prop_oneof![Just(0), Just(1 << 32), Just(1 << 36), Just(1 << 63), any::<u64>()];
-    (edge, 0..=2 * capacity as u64 / 16).prop_map(|(edge, units): (u64, u64)| edge.wrapping_sub(units * 16) & !15)
 }
 
 struct Frame {
@@ -142,7 +108,7 @@ impl Model {
 }
 
 /// Both ends and the queue that they are held against.
-struct Machine {
+pub(crate) struct Machine {
     producer: Producer,
     consumer: Consumer,
     model: Model,
@@ -150,7 +116,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(capacity: usize, start: u64) -> Self {
+    pub(crate) fn new(capacity: usize, start: u64) -> Self {
         let mut classes = [Class::default(); CLASSES];
         classes[0] = Class { block: BLOCK as u32, count: BLOCKS as u32 };
         let arena = ArenaLayout::new(classes).expect("a legal class");
@@ -165,7 +131,7 @@ impl Machine {
         admitted.map(|end| self.model.push(len, self.model.payload(len), end))
     }
 
-    fn try_send(&mut self, len: usize) {
+    pub(super) fn try_send(&mut self, len: usize) {
         let admitted = self.model.admit(len);
         // What is refused for its size alone is not worth making.
         let answer = if len > 2 * BLOCK {
@@ -238,7 +204,7 @@ impl Machine {
         }
     }
 
-    fn recv(&mut self, by_deadline: bool) {
+    pub(super) fn recv(&mut self, by_deadline: bool) {
         let received = if by_deadline { self.consumer.recv_deadline(Instant::now()) } else { self.consumer.try_recv() };
         let none = if by_deadline { RecvError::TimedOut } else { RecvError::Empty };
         let received = received.map(|frame| frame.bytes().to_vec());
@@ -265,7 +231,7 @@ impl Machine {
         assert_eq!((drained, received), (expected.len(), expected));
     }
 
-    fn run(&mut self, op: &Op) {
+    pub(crate) fn run(&mut self, op: &Op) {
         match op {
             Op::TrySend(len) => self.try_send(*len),
             Op::SendDeadline(len) => self.send_deadline(*len),
@@ -280,7 +246,7 @@ impl Machine {
     }
 
     /// The counts of both ends and of an onlooker are the queue's.
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let (len, used) = (self.model.queue.len() as u64, self.model.used());
         let free = self.model.capacity - 16 - used;
         assert_eq!((self.producer.len(), self.consumer.len()), (len, len));
@@ -292,7 +258,7 @@ impl Machine {
     }
 
     /// The end of the producer: what was committed is received, and then nothing.
-    fn close(mut self) {
+    pub(crate) fn close(mut self) {
         self.producer.close();
         assert_eq!(self.producer.try_claim(0).map(drop), Err(ClaimError::Closed));
         while let Some(payload) = self.model.pop() {
@@ -311,38 +277,5 @@ fn fill(mut claim: Claim<'_>, payload: &[u8], commit: bool) {
     assert_eq!(claim.written(), payload.len());
     if commit {
         claim.commit();
-    }
-}
-
-fn ring_and_ops() -> impl Strategy<Value = (usize, u64, Vec<Op>)> {
-    prop_oneof![Just(64_usize), Just(128), Just(256), Just(1024)]
-        .prop_flat_map(|capacity| (Just(capacity), start(capacity), vec(op(capacity), 1..200)))
-}
-
-proptest! {
-    #[test]
-    fn seed_04_the_ring_answers_as_a_plain_queue_does((capacity, start, ops) in ring_and_ops()) {
-        let mut machine = Machine::new(capacity, start);
-        ops.iter().for_each(|op| machine.run(op));
-        machine.close();
-    }
-}
-
-#[test]
-fn every_length_passes_every_offset_and_every_edge_of_the_count() {
-    const CAPACITY: usize = 128;
-    for edge in [0, 1 << 32, 1 << 36, 1 << 63] {
-        for units in 0..CAPACITY as u64 / 16 {
-            for len in 0..=CAPACITY / 2 - 8 {
-                let mut machine = Machine::new(CAPACITY, u64::wrapping_sub(edge, units * 16 + CAPACITY as u64));
-                for _ in 0..6 {
-                    machine.try_send(len);
-                    machine.try_send(len / 2);
-                    machine.recv(false);
-                    machine.recv(false);
-                    machine.check();
-                }
-            }
-        }
     }
 }

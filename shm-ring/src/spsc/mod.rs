@@ -68,10 +68,12 @@ mod control;
 mod cursor;
 mod frame;
 #[cfg(all(test, not(loom)))]
+mod histories;
+#[cfg(all(test, not(loom)))]
 mod hostile;
 mod layout;
-#[cfg(all(test, not(loom)))]
-mod machine;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(crate) mod machine;
 mod producer;
 #[cfg(all(test, not(loom)))]
 mod released_lags;
@@ -104,7 +106,7 @@ pub fn pair(segment: &Segment<SpscLayout>) -> Result<(Producer, Consumer), Error
 }
 
 /// Both ends of a fresh ring whose positions begin at `start`, as after so many bytes: for tests and models.
-#[cfg(any(test, loom))]
+#[cfg(any(test, loom, fuzzing))]
 pub(crate) fn pair_from(segment: &Segment<SpscLayout>, start: u64) -> (Producer, Consumer) {
     let ring = ring::Ring::over(segment, Events::default());
     ring.word::<{ layout::TAIL }>().store(start, crate::sync::Ordering::Relaxed);

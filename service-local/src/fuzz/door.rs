@@ -1,0 +1,157 @@
+//! A stranger at the door of a real service, over a real socket.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use service_core::{Context, Handler, MethodIndex, ReplySink, ServiceDescriptor, Status};
+use shm_ring::Segment;
+use shm_ring::cells::BODY_WORDS;
+use shm_ring::lane::ClientLane;
+use shm_ring::ready::ReadySet;
+use shm_ring::rendezvous::{Connection, Received, RuntimeDir};
+
+use crate::handshake::{FromClient, FromServer};
+use crate::{LocalRuntime, RunningService};
+
+/// What the service is called, and its socket.
+const NAME: &str = "fuzz";
+const INSTANCE: &str = "fuzz@1";
+
+/// Every answer comes within this time, on a loaded machine too.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Most bytes that a `Grow` of a stranger may ask for here: the memory for it is made.
+const MOST_GROWN: u64 = 1 << 18;
+
+/// Says anything, hands over descriptors, and puts any words into its lane if it is let in. The service answers in
+/// messages of the protocol only, and the next client is let in.
+pub fn door(input: &[u8]) {
+    STAGE.with(|stage| {
+        let stranger = stage.knock();
+        let mut lane = None;
+        let mut rest = input;
+        while let Some((kind, behind)) = rest.split_first() {
+            let (len, behind) = behind.split_first().unwrap_or((&0, &[]));
+            let (said, behind) = behind.split_at(usize::from(*len).min(behind.len()));
+            rest = behind;
+            let fds: Vec<BorrowedFd<'_>> = (0..kind >> 6).map(|_| stage.runtime_dir_fd.as_fd()).collect();
+            let message = match kind % 4 {
+                0 => said.to_vec(),
+                1 => FromClient::Hello { instance: INSTANCE.to_owned() }.to_bytes(),
+                2 => FromClient::Grow { len: said.len() as u64 * 1000 }.to_bytes(),
+                _ => {
+                    if lane.is_none() {
+                        lane = heard(&stranger).and_then(|welcome| opened(&welcome));
+                    }
+                    if let Some(lane) = &lane {
+                        puts(lane, said);
+                    }
+                    continue;
+                }
+            };
+            if matches!(FromClient::read(&message), Ok(FromClient::Grow { len }) if len > MOST_GROWN) {
+                continue;
+            }
+            // A service that has hung up is as good.
+            let _ = stranger.send(&message, &fds);
+        }
+        drop(stranger);
+        stage.lets_an_honest_client_in();
+    });
+}
+
+/// The next message of the service; `None` if it hung up or has nothing to say.
+fn heard(stranger: &Connection) -> Option<Received> {
+    let received = stranger.try_receive().ok()??;
+    let message = FromServer::read(&received.bytes);
+    assert!(message.is_ok(), "{message:?}");
+    Some(received)
+}
+
+/// The lane that a welcome brings.
+fn opened(welcome: &Received) -> Option<ClientLane> {
+    let Ok(FromServer::Welcome { lane, .. }) = FromServer::read(&welcome.bytes) else { return None };
+    let [segment, ready] = &welcome.fds[..] else { panic!("a welcome with {} descriptors", welcome.fds.len()) };
+    let segment = Segment::open(segment.as_fd()).expect("a service sends good segments");
+    let ready = ReadySet::new(&Segment::open(ready.as_fd()).expect("a service sends good segments"));
+    Some(ClientLane::new(&segment, ready, lane).expect("a service names a lane that there is"))
+}
+
+/// A frame of any words.
+fn puts(lane: &ClientLane, said: &[u8]) {
+    let Ok(mut claim) = lane.requests.try_claim() else { return };
+    let Some((kind, words)) = said.split_first() else { return };
+    let mut body = [0; BODY_WORDS];
+    for (to, chunk) in body.iter_mut().zip(words.chunks(8)) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        *to = u64::from_le_bytes(word);
+    }
+    claim.commit(kind % 2 + 1, words.len() as u16, &body);
+    lane.ring();
+}
+
+/// A service that runs as long as the thread that fuzzes it.
+struct Stage {
+    dir: Arc<RuntimeDir>,
+    runtime_dir_fd: OwnedFd,
+    path: PathBuf,
+    _running: RunningService,
+}
+
+thread_local!(static STAGE: Stage = Stage::new());
+
+impl Stage {
+    fn new() -> Self {
+        static STAGES: AtomicU32 = AtomicU32::new(0);
+        let number = STAGES.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("switchboard-fuzz-{}-{number}", std::process::id()));
+        let runtime =
+            LocalRuntime::builder().runtime_dir(&path).spin(Duration::ZERO).open().expect("a fresh directory");
+        let address = NAME.parse().expect("a name");
+        let running = runtime.serve(address, Arc::new(Nothing::new())).workers(1).start().expect("nobody serves there");
+        let dir = Arc::new(RuntimeDir::open(&path.join("default")).expect("the service made it"));
+        let runtime_dir_fd = std::fs::File::open(&path).expect("it is there").into();
+        Self { dir, runtime_dir_fd, path, _running: running }
+    }
+
+    fn knock(&self) -> Connection {
+        Connection::connect(&self.dir, INSTANCE, PATIENCE).expect("the service listens")
+    }
+
+    fn lets_an_honest_client_in(&self) {
+        let client = self.knock();
+        client.send(&FromClient::Hello { instance: INSTANCE.to_owned() }.to_bytes(), &[]).expect("it listens");
+        let welcome = client.receive_within(PATIENCE).expect("it does not hang up").expect("it answers");
+        assert!(opened(&welcome).is_some(), "{:?}", FromServer::read(&welcome.bytes));
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // What is left in the temporary directory then does no harm.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A service without methods.
+struct Nothing(ServiceDescriptor);
+
+impl Nothing {
+    fn new() -> Self {
+        Self(ServiceDescriptor { trait_name: "Nothing".to_owned(), methods: Vec::new() })
+    }
+}
+
+impl Handler for Nothing {
+    fn descriptor(&self) -> &ServiceDescriptor {
+        &self.0
+    }
+
+    fn call(&self, _: &Context<'_>, method: MethodIndex, _: &[u8], _: &mut dyn ReplySink) -> Result<(), Status> {
+        Err(self.0.unknown_method(method))
+    }
+}
