@@ -7,12 +7,12 @@
 //! Under loom a region is a list of loom atomics, so that models see every word that the product touches.
 #![allow(unsafe_code)] // The module exists to keep raw memory in one place.
 
-#[cfg(all(any(test, fuzzing), not(loom)))]
-pub(crate) mod steps;
 #[cfg(not(loom))]
 mod copy_out;
 #[cfg(not(loom))]
 mod guarded;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(crate) mod steps;
 #[cfg(not(loom))]
 mod view;
 mod window;

@@ -9,8 +9,8 @@ mod forked;
 mod killed;
 mod names;
 mod sends;
-mod storm;
 mod stopped;
+mod storm;
 
 use std::path::{Path, PathBuf};
 

@@ -7,8 +7,8 @@ mod basics;
 mod ends;
 mod killed;
 mod shared;
-mod stream;
 mod stopped;
+mod stream;
 mod waiting;
 
 use shm_ring::arena::{ArenaLayout, CLASSES, Class};

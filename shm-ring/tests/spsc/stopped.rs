@@ -6,8 +6,8 @@ use shm_ring::ClaimError;
 use shm_ring::spsc::{Consumer, Events, Producer};
 
 use super::shared::{Shared, told};
-use super::{payload, plain};
 use super::support::role::line;
+use super::{payload, plain};
 
 /// Frames in all, of this many bytes.
 const FRAMES: usize = 400;
