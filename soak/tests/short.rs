@@ -1,4 +1,4 @@
-//! The short form of `cargo xtask soak`, with unoptimised processes.
+//! The short forms of both programs, with unoptimised processes.
 #![forbid(unsafe_code)]
 
 use std::process::Command;
@@ -19,4 +19,19 @@ fn three_hundred_kills_at_random_moments_lose_nothing_and_leave_nothing() {
     for worked in ["kills that met a call or a send under way", "calls", "frames", "calls told that they did not run"] {
         assert!(figure(worked) > 0, "the processes were not at work: {worked} = 0");
     }
+}
+
+/// How much others notice is for the long form to say: here others are at work on the machine.
+#[test]
+fn whoever_is_stopped_in_the_middle_of_its_work_goes_on_and_misses_nothing() {
+    let output = Command::new(env!("CARGO_BIN_EXE_switchboard-stopped")).args(["--slices", "4"]).output();
+    let output = output.expect("the program was built with this test");
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{said}\n{errors}");
+    assert_eq!(
+        said.lines().filter(|line| line.starts_with("figure: effect of the stop")).count(),
+        5,
+        "{said}\n{errors}"
+    );
 }

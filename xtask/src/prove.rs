@@ -73,6 +73,19 @@ const PROOFS: &[Proof] = &[
         nightly: &["rust-src"],
     },
     Proof {
+        name: "soak",
+        shows: "20,000 services, clients, consumers and producers are killed at random moments: nothing lost, twice, torn, hung \
+            or left",
+        command: "cargo xtask soak --kills 20000",
+        nightly: &[],
+    },
+    Proof {
+        name: "stopped",
+        shows: "whoever is stopped in the middle of its work adds at most a fifth to the 99th percentile of others",
+        command: "cargo run --release --package soak --bin switchboard-stopped",
+        nightly: &[],
+    },
+    Proof {
         name: "churn",
         shows: "100,000 producers come to a queue and go, and neither memory nor descriptors nor lanes grow",
         command: "SHM_RING_CHURN=100000 cargo test --release --package shm-ring --test queue -- \

@@ -25,6 +25,9 @@ const CALLS_MEANWHILE: u64 = 20;
 /// What a call of somebody else may take at most while a process is stopped.
 const SOON: Duration = Duration::from_secs(5);
 
+/// Longer than a visitor may be silent, and than a caller waits for its connection to grow: 5 s each.
+const BEYOND_ALL_TIMERS: Duration = Duration::from_secs(7);
+
 /// Callers of a client that reads no reply, and bytes of each reply.
 const UNREAD: usize = 100;
 const UNREAD_LEN: u64 = 50_000;
@@ -166,6 +169,37 @@ fn a_service_stopped_at_any_moment_answers_all_calls_when_it_goes_on() {
             assert_eq!((notes.count(number, Event::Began), notes.count(number, Event::Finished)), (1, 1), "{number}");
         }
     }
+}
+
+/// A service and a client that are stopped for longer than every timer of a connection are neither dead nor given up: a call
+/// without a deadline waits all that time, and is answered.
+#[test]
+fn whoever_is_stopped_for_longer_than_every_timer_is_late_and_not_dead() {
+    let (place, other_place) = (Place::new(), Place::new());
+    let mut service = start_service(&[place.environment()]);
+    let mut other_service = start_service(&[other_place.environment()]);
+    let (client, other) = (
+        NotaryClient::connect(&place.board(), NAME).unwrap(),
+        NotaryClient::connect(&other_place.board(), NAME).unwrap(),
+    );
+    let mut stopped_client = Child::start("client", &[other_place.environment()]);
+    assert_eq!(stopped_client.ask("call"), "right");
+    service.stop();
+    stopped_client.stop();
+    let patient = client.clone();
+    let waits = thread::spawn(move || verdict(1, b"1", &patient.quick(1, b"1")));
+    let end = Instant::now() + BEYOND_ALL_TIMERS;
+    while Instant::now() < end {
+        call_meanwhile(&other, 1);
+        assert!(!waits.is_finished(), "the call waits");
+    }
+    assert_eq!(place.board().list().unwrap().len(), 1, "a stopped service is listed");
+    assert_eq!(other_service.ask("connections"), "2", "a stopped client is not given up");
+    service.signal(Signal::CONT);
+    stopped_client.signal(Signal::CONT);
+    assert_eq!(waits.join().unwrap(), "right");
+    assert_eq!(stopped_client.ask("call"), "right");
+    assert_eq!((service.ask("connections"), other_service.ask("connections")), ("1".into(), "2".into()));
 }
 
 /// The inodes of the lanes that this process maps in a role of its own.
