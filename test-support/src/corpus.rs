@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// Changed inputs that are made from the stored ones, in all.
-const CHANGED: usize = 3000;
+const CHANGED: usize = 1000;
 
 /// Longest input that is made, in bytes.
 const MOST_BYTES: usize = 2048;
 
-/// Runs a target over every input that is stored in `fuzz/corpus/NAME`, then over 3000 others: stored ones with
+/// Runs a target over every input that is stored in `fuzz/corpus/NAME`, then over 1000 others: stored ones with
 /// bytes changed, inserted or removed, the same in every run.
 ///
 /// # Panics

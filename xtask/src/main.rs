@@ -14,6 +14,7 @@ mod deny;
 mod evidence;
 mod fuzz;
 mod loom;
+mod mutants;
 mod nightly;
 mod prove;
 mod readme;
@@ -66,6 +67,15 @@ enum Command {
         #[arg(value_name = "TARGET")]
         only: Vec<String>,
     },
+    /// Test whether the tests notice changes of the product, with cargo-mutants. Takes many hours.
+    Mutants {
+        /// Only every Nth mutant, from the Kth on, as K/N.
+        #[arg(long, default_value = "0/1")]
+        shard: String,
+        /// Test none, and only print what is known from earlier runs.
+        #[arg(long)]
+        figures: bool,
+    },
     /// Count lines of product and tests, uses of unsafe, and assertions.
     Counts,
     /// Kill services, clients, producers and consumers at random moments: `--kills N`, `--seed S`.
@@ -92,6 +102,7 @@ fn main() -> ExitCode {
         Command::Test { only } => test::run(&only),
         Command::Prove { list, report, minutes, only } => prove::run(list, report, minutes, &only),
         Command::Fuzz { minutes, keep, only } => fuzz::run(minutes, keep, &only),
+        Command::Mutants { shard, figures } => mutants::run(&shard, figures),
         Command::Counts => counts::run(),
         Command::Soak { arguments } => soak::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),

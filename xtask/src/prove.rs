@@ -112,6 +112,13 @@ const PROOFS: &[Proof] = &[
         command: "cargo xtask fuzz --minutes ${MINUTES:-16}",
         nightly: &[],
     },
+    Proof {
+        name: "mutants",
+        shows: "at least 90 of 100 small changes of rings, slots, doorbells, segments, arenas and rendezvous fail a test \
+            (the shards that were run before are counted, see cargo xtask mutants --help)",
+        command: "cargo xtask mutants --figures",
+        nightly: &[],
+    },
 ];
 
 /// Names, for the shell, how many minutes a proof is to run.
