@@ -11,7 +11,7 @@ use crate::shell::root;
 use crate::suite::Outcome;
 
 /// Files in which `unsafe` may stand, and why.
-const MAY_BE_UNSAFE: [(&str, &str); 16] = [
+const MAY_BE_UNSAFE: [(&str, &str); 17] = [
     ("shm-ring/src/raw.rs", "keeps all raw shared memory in one place"),
     ("shm-ring/src/raw/guarded.rs", "puts a file's memory between guard pages, at a fixed address"),
     ("shm-ring/src/raw/window.rs", "views of that memory whose bounds are checked once"),
@@ -25,6 +25,7 @@ const MAY_BE_UNSAFE: [(&str, &str); 16] = [
     ("shm-ring/src/tasks/tokio.rs", "tokio wants a promise that a descriptor stays open"),
     ("shm-ring/tests/queue/forked.rs", "forks, to see what a child keeps of its parent's queues"),
     ("shm-ring/tests/fork.rs", "forks, to see what a child has of its parent's segments"),
+    ("test-support/src/memory.rs", "maps shared memory once more, to be written as a hostile peer would"),
     ("benches/src/bare/memory.rs", "rings without checks, to hold the checked ones against"),
     ("benches/src/transport/shaq.rs", "joining a ring of shaq's is unsafe"),
     ("benches/src/unloaded/count_alloc.rs", "a counting allocator; `GlobalAlloc` is unsafe to implement"),
