@@ -94,6 +94,14 @@ impl ArenaReader {
         }
     }
 
+    /// Whether there is such a block and it is as long as that: for who makes room for a copy.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if not.
+    pub fn admit(&self, at: BlockRef, len: usize) -> Result<(), Error> {
+        self.check(at, len).map(drop)
+    }
+
     /// A payload in place. The caller gives the block back when it has read it.
     #[cfg(not(loom))]
     pub(crate) fn bytes(&self, at: BlockRef, len: usize) -> Result<&[u8], Error> {
@@ -177,6 +185,14 @@ impl RequestBlocks {
     #[cfg(not(loom))]
     pub fn read(&self, at: BlockRef, len: usize) -> Result<&[u8], Error> {
         self.0.bytes(at, len)
+    }
+
+    /// Whether there is such a block; see [`ArenaReader::admit`].
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn admit(&self, at: BlockRef, len: usize) -> Result<(), Error> {
+        self.0.admit(at, len)
     }
 
     /// Copies a payload out; see [`ArenaReader::copy_out`].
