@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_read_in_place_is_neither_given_back_nor_read_a_second_time() {
+    fn a_life_of_a_block_is_read_or_given_back_once() {
         let (owner, reader) = arena();
         let at = owner.allocate(1000).unwrap().lend();
         let reading = reader.lent(at, 1000).unwrap();
@@ -408,7 +408,9 @@ mod tests {
         reader.discard(at);
         assert!(owner.allocate(1000).is_none(), "it is with its reader");
         drop(reading);
-        assert!(owner.allocate(1000).is_some());
+        let again = owner.allocate(1000).unwrap().lend();
+        assert!(reader.lent(at, 1000).is_err(), "a former life");
+        assert!(reader.lent(again, 1000).is_ok());
     }
 
     #[test]

@@ -12,14 +12,15 @@ use crate::error::Error;
 #[cfg(not(loom))]
 use crate::segment::ReadOnly;
 use crate::segment::{HEADER_BYTES, Memory, Role, Segment};
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 
 /// Reads blocks that were lent, and gives them back.
 #[derive(Debug)]
 pub struct ArenaReader {
     arena: Arena,
-    /// Blocks that are being read in place: they are not given back meanwhile, nor read a second time.
-    reading: Box<[AtomicBool]>,
+    /// The life of each block that was read or discarded last: each is once, or somebody could still be reading a block
+    /// that was given back. Zero is no life.
+    used: Box<[AtomicU32]>,
 }
 
 impl ArenaReader {
@@ -34,8 +35,8 @@ impl ArenaReader {
     }
 
     fn of(arena: Arena) -> Self {
-        let reading = (0..arena.layout.blocks()).map(|_| AtomicBool::new(false)).collect();
-        Self { arena, reading }
+        let used = (0..arena.layout.blocks()).map(|_| AtomicU32::new(0)).collect();
+        Self { arena, used }
     }
 
     /// The reader of an arena that has a segment to itself. There is one for each segment.
@@ -62,13 +63,12 @@ impl ArenaReader {
     /// this is dropped.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if there is no such block, the length exceeds it, or it is being read.
+    /// [`Error::Corrupt`] if there is no such block, the length exceeds it, or this life of it was read already.
     #[cfg(not(loom))]
     pub fn lent(&self, at: BlockRef, len: usize) -> Result<Lent<'_>, Error> {
         let bytes = self.bytes(at, len)?;
-        // ORDERING: Acquire, pairs with the Release in the drop of `Lent`: an earlier reader of the block is done.
-        if self.reading[at.index as usize].swap(true, Ordering::Acquire) {
-            return Err(Error::Corrupt { what: "block that is being read", found: at.to_word(), at: 0 });
+        if !self.use_up(at) {
+            return Err(Error::Corrupt { what: "block that was read already", found: at.to_word(), at: 0 });
         }
         Ok(Lent { reader: self, at, bytes })
     }
@@ -85,13 +85,19 @@ impl ArenaReader {
         Ok(())
     }
 
-    /// Gives a block back that is not read, or was copied out. One store. A name that is no block of this arena is
-    /// ignored, and so is one that is being read.
+    /// Gives a block back that is not read, or was copied out. A name that is no block of this arena is ignored, and so is
+    /// one that was read already.
     pub fn discard(&self, at: BlockRef) {
-        // ORDERING: Acquire, as in `lent`.
-        if self.reading.get(at.index as usize).is_some_and(|reading| !reading.load(Ordering::Acquire)) {
+        if self.use_up(at) {
             self.give_back(at);
         }
+    }
+
+    /// Says whether this is the first use of this life of a block.
+    fn use_up(&self, at: BlockRef) -> bool {
+        // ORDERING: Relaxed: the exchange decides between two users of one name; nothing is published by it.
+        let used = self.used.get(at.index as usize).map(|used| used.swap(at.generation, Ordering::Relaxed));
+        used.is_some_and(|used| used != at.generation)
     }
 
     /// Whether there is such a block and it is as long as that: for who makes room for a copy.
@@ -155,8 +161,6 @@ impl Deref for Lent<'_> {
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         self.reader.give_back(self.at);
-        // ORDERING: Release, pairs with the Acquire in `lent` and `discard`: our reads are over.
-        self.reader.reading[self.at.index as usize].store(false, Ordering::Release);
     }
 }
 

@@ -16,6 +16,7 @@ mod random;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
+mod users;
 
 use test_support::child;
 
@@ -32,6 +33,8 @@ const ROLES: &[child::Role] = &[
     ("bystanders", load::be_bystanders),
     ("host of strangers", strangers::host),
     ("half a client", strangers::be_half_a_client),
+    ("service for all users", users::serve_all),
+    ("client of another user", users::be_a_client),
 ];
 
 #[test]
