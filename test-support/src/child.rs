@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,14 +80,33 @@ pub struct Child {
 impl Child {
     /// Starts this very program again, in a role, with further environment variables.
     pub fn start<V: AsRef<OsStr>>(role: &'static str, environment: &[(&str, V)]) -> Self {
+        Self::start_by(Self::command(), role, environment).expect("a process can be started")
+    }
+
+    /// The same as another user, group of the same number; `None` if this user may not do that, or that user may not run
+    /// this program. Only root may.
+    pub fn start_as<V: AsRef<OsStr>>(uid: u32, role: &'static str, environment: &[(&str, V)]) -> Option<Self> {
+        let mut command = Self::command();
+        command.uid(uid).gid(uid);
+        Self::start_by(command, role, environment).ok()
+    }
+
+    fn command() -> Command {
+        Command::new(std::env::current_exe().expect("this program has a path"))
+    }
+
+    fn start_by<V: AsRef<OsStr>>(
+        mut command: Command,
+        role: &'static str,
+        environment: &[(&str, V)],
+    ) -> std::io::Result<Self> {
         let (ours, theirs) = UnixStream::pair().expect("two descriptors are left");
         ours.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
-        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         command.args(["--exact", ROLE_TEST, "--ignored", "--nocapture"]);
         command.env(ROLE, role).envs(environment.iter().map(|(name, value)| (name, value.as_ref())));
         // What the test harness prints on its own is of no use here.
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
-        Self { role, process: command.spawn().expect("a process can be started"), line: Line::over(ours) }
+        Ok(Self { role, process: command.spawn()?, line: Line::over(ours) })
     }
 
     /// The process id.

@@ -17,6 +17,7 @@ mod stopped;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
+mod users;
 
 use test_support::child;
 
@@ -37,6 +38,8 @@ const ROLES: &[child::Role] = &[
     ("client that asks for more than is read", stopped::ask_for_more_than_is_read),
     ("service that sends away", stopped::send_away),
     ("half a client", strangers::be_half_a_client),
+    ("service for all users", users::serve_all),
+    ("client of another user", users::be_a_client),
 ];
 
 #[test]

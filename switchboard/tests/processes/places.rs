@@ -84,7 +84,7 @@ fn a_runtime_directory_that_is_none_is_refused() {
     let place = Place::new();
     let file = place.file("file");
     std::fs::write(&file, "").unwrap();
-    assert!(refusal(file.clone()).contains("cannot be made"));
+    assert!(refusal(file.clone()).contains("cannot be opened: Not a directory"));
     assert!(refusal(file.join("below")).contains("cannot be made"));
 }
 
