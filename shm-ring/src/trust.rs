@@ -49,7 +49,7 @@ impl Trust {
         Self(Kind::Trusted)
     }
 
-    /// What a peer of that effective user is owed at least: [`CHECKED`](Self::CHECKED) for our own,
+    /// How far a peer of that effective user is trusted unless somebody says otherwise: [`CHECKED`](Self::CHECKED) for our own,
     /// [`ISOLATED`](Self::ISOLATED) for every other, and for the number that the kernel gives for users of other user
     /// namespaces, which many may share.
     #[cfg(not(loom))]

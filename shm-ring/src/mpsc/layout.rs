@@ -155,6 +155,29 @@ impl Layout for MpscLayout {
     }
 }
 
+/// Shape of the segment for the words by which the consumer of an isolated lane speaks to its producers: `head`,
+/// `released` and `watch`, at the places that they have in a ring. The consumer alone writes it.
+#[cfg(not(loom))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DownLayout;
+
+#[cfg(not(loom))]
+impl Layout for DownLayout {
+    const KIND: u64 = 0x6e77_6f64; // "down"
+
+    fn params(&self) -> [u64; 8] {
+        [0; 8]
+    }
+
+    fn from_params(_: &[u64; 8]) -> Result<Self, Error> {
+        Ok(Self)
+    }
+
+    fn bytes(&self) -> usize {
+        DATA_AT
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

@@ -34,6 +34,10 @@ pub(super) const HEADER: usize = 8;
 #[derive(Clone)]
 pub(crate) struct Ring {
     words: Section<DATA_AT>,
+    /// Where the words are by which the consumer speaks to the producers: in the ring's own segment, or in one that they
+    /// cannot write.
+    down: Section<DATA_AT>,
+    is_split: bool,
     cells: Window,
     memory: Arc<Memory>,
     layout: MpscLayout,
@@ -50,9 +54,21 @@ impl fmt::Debug for Ring {
 
 impl Ring {
     pub(crate) fn new(segment: &Segment<MpscLayout>) -> Self {
+        Self::over(segment, segment.memory(), false)
+    }
+
+    /// With the consumer's words in the memory of a [`DownLayout`], which the producers may have mapped for reading only.
+    #[cfg(not(loom))]
+    pub(super) fn split(segment: &Segment<MpscLayout>, down: Arc<Memory>) -> Self {
+        Self::over(segment, down, true)
+    }
+
+    fn over(segment: &Segment<MpscLayout>, down: Arc<Memory>, is_split: bool) -> Self {
         let layout = *segment.layout();
         Self {
             words: Section::new(segment.memory(), 0),
+            down: Section::new(down, 0),
+            is_split,
             cells: Window::new(segment.memory(), CELLS_AT, layout.cells() as usize * layout.cell_bytes()),
             memory: segment.memory(),
             layout,
@@ -115,7 +131,7 @@ impl Ring {
     /// The lowest position that is not given back. Written by the consumer for each frame.
     #[inline]
     pub(super) fn head(&self) -> PeerWord<'_> {
-        self.word::<{ HEAD_AT }>()
+        PeerWord::of(self.down.word::<{ HEAD_AT }>())
     }
 
     /// Consumer: so many frames were stepped over so far.
@@ -131,13 +147,23 @@ impl Ring {
     /// The head as of now and then: what producers that wait for room poll. Written by the consumer.
     #[inline]
     pub(super) fn released(&self) -> PeerWord<'_> {
-        self.word::<{ RELEASED_AT }>()
+        PeerWord::of(self.down.word::<{ RELEASED_AT }>())
+    }
+
+    /// Consumer: everything before `head` is given back, as of now and then.
+    #[inline]
+    pub(super) fn release(&self, head: Position) {
+        self.released().store(head.get(), Ordering::Relaxed);
+        if self.is_split {
+            // For onlookers, who look at the ring's own segment.
+            self.word::<{ HEAD_AT }>().store(head.get(), Ordering::Relaxed);
+        }
     }
 
     /// By which the consumer of many lanes says whether it polls this one. Written by the consumer.
     #[inline(always)]
     pub(super) fn watch(&self) -> Watch<'_> {
-        Watch(self.word::<{ WATCH_AT }>())
+        Watch(PeerWord::of(self.down.word::<{ WATCH_AT }>()))
     }
 
     fn role(&self, role: Role) -> PeerWord<'_> {

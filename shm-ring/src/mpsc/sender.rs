@@ -15,6 +15,8 @@ use super::producing::Producing;
 use super::queue::{LaneBell, Link, QueueAddress};
 use super::ring::{CLOSED, GONE, Ring, Role};
 use crate::error::{ClaimError, Error};
+#[cfg(not(loom))]
+use crate::ready::Ringer;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::sync::Ordering;
@@ -28,6 +30,9 @@ pub(super) enum Doorbell {
     /// It has many lanes, of which this is one.
     #[cfg(not(loom))]
     Lane(LaneBell),
+    /// The same, and it shares no ready set with these producers.
+    #[cfg(not(loom))]
+    Rope(Ringer),
 }
 
 /// What the handles of one process share. Dropped with the last of them, the ring is closed.
@@ -69,6 +74,8 @@ impl Sending {
             Doorbell::Ring(data) => data.notify(),
             #[cfg(not(loom))]
             Doorbell::Lane(lane) => lane.announce(&self.producing.ring),
+            #[cfg(not(loom))]
+            Doorbell::Rope(ringer) => _ = ringer.announce(self.producing.ring.watch()),
         }
     }
 
@@ -80,6 +87,8 @@ impl Sending {
             Doorbell::Ring(data) => data.wake_all(),
             #[cfg(not(loom))]
             Doorbell::Lane(lane) => lane.ring(),
+            #[cfg(not(loom))]
+            Doorbell::Rope(ringer) => ringer.ring(),
         }
     }
 

@@ -75,6 +75,12 @@ impl Taking {
         &self.ring
     }
 
+    /// The lowest position that is not given back.
+    #[cfg(not(loom))]
+    pub(super) fn head(&self) -> Position {
+        self.head
+    }
+
     pub(super) fn blocks(&self) -> &ArenaReader {
         &self.blocks
     }
@@ -344,7 +350,7 @@ impl Taking {
     fn publish_released(&mut self) {
         if self.released != self.head {
             self.released = self.head;
-            self.ring.released().store(self.head.get(), Ordering::Relaxed);
+            self.ring.release(self.head);
         }
     }
 }

@@ -11,6 +11,7 @@ mod names;
 mod sends;
 mod stopped;
 mod storm;
+mod trust;
 
 use std::path::{Path, PathBuf};
 

@@ -2,26 +2,26 @@
 //! consumer takes out and puts back.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::super::layout::MpscLayout;
-use super::super::ring::{Ring, Role, TAKEN};
+use super::super::layout::{DownLayout, MpscLayout};
+use super::super::ring::{Ring, Role};
 use super::super::taking::Taking;
+use super::options::Terms;
+use super::table::{Full, Table};
 use super::welcome::{self, Given};
-use super::{LANE_NAME, READY_NAME};
+use super::{DOWN_NAME, LANE_NAME, READY_NAME};
 use crate::account::{self, Account};
 use crate::error::Error;
 use crate::event::EventFd;
-use crate::ready::{ReadyLayout, ReadySet};
-use crate::rendezvous::{Connection, Event, Listener, Next, Watch, Watched, own_uid, watch};
-use crate::segment::{Layout, Segment};
+use crate::ready::{Pulled, ReadyLayout, ReadySet, Relay};
+use crate::rendezvous::{Connection, Event, Next, Watched, watch};
+use crate::segment::{Layout, Segment, SegmentOptions};
 
-/// Lanes up to this size are made on the watcher thread: about 3 µs for each 4 KiB.
-const QUICK_BYTES: usize = 1 << 20;
-
-/// Producers that are let in before the watcher thread sees to its other news: tasks and deaths.
-const GUESTS: u32 = 16;
+/// Rings beyond those that its frames account for, after which a producer with a rope of its own is thrown out: threads
+/// that were about to ring when their lane became hot, and the end.
+const RINGS_FOR_NOTHING: u64 = 64;
 
 /// What the consumer and the watcher thread share.
 #[derive(Debug)]
@@ -32,57 +32,20 @@ pub(super) struct Hub {
     /// For whoever looks on.
     pub(super) account: Account,
     layout: MpscLayout,
+    terms: Terms,
     tag: Box<[u8]>,
     epoch: u64,
+    /// Producers that broke the protocol.
+    thrown_out: AtomicU64,
     table: Mutex<Table>,
     /// One above the highest lane in use.
     used: AtomicU32,
 }
 
-#[derive(Debug)]
-struct Table {
-    slots: Vec<Option<Slot>>,
-    free: Vec<u32>,
-    limit: u32,
-    /// No lane is given any more.
-    closed: bool,
-    tally: Tally,
-}
-
-/// What onlookers are told of the lanes.
-#[derive(Debug, Default)]
-struct Tally {
-    lanes: u64,
-    ever: u64,
-    /// Of lanes that were given up.
-    given_back: u64,
-    aborted: u64,
-    full: u64,
-}
-
-impl Tally {
-    fn note_in(&self, account: &Account) {
-        account.note::<{ account::LANES_AT }>(self.lanes);
-        account.note::<{ account::LANES_EVER_AT }>(self.ever);
-        account.note::<{ account::GONE_GIVEN_BACK_AT }>(self.given_back);
-        account.note::<{ account::GONE_ABORTED_AT }>(self.aborted);
-        account.note::<{ account::GONE_FULL_AT }>(self.full);
-    }
-}
-
-#[derive(Debug)]
-struct Slot {
-    lane: Arc<Lane>,
-    /// Here while the lane is cold; else with the consumer.
-    taking: Option<Taking>,
-    /// Both ends of a producer's life: hang-up and death.
-    watches: Vec<Watch>,
-}
-
-/// What a lane's producer is sent.
-struct LaneFds {
-    lane: OwnedFd,
-    space: EventFd,
+/// What a lane's producer is sent, beside what all have.
+enum LaneFds {
+    Shared { lane: OwnedFd, space: EventFd },
+    Isolated { up: OwnedFd, down: OwnedFd, rope: OwnedFd },
 }
 
 /// One producing process, as the consumer knows it.
@@ -91,6 +54,11 @@ pub(super) struct Lane {
     pub(super) index: u32,
     ring: Ring,
     connection: Connection,
+    /// By which a producer rings that shares nothing with the others.
+    relay: Option<Relay>,
+    rings: AtomicU64,
+    /// Frames given back when the lane was last with the consumer.
+    received: AtomicU64,
     /// The producer is gone, by the kernel's word: nothing more is committed.
     ended: AtomicBool,
 }
@@ -102,28 +70,39 @@ impl Lane {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Ends the connection of a producer that broke the protocol.
-    pub(super) fn throw_out(&self) {
-        self.connection.hang_up();
+    pub(super) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    pub(super) fn uid(&self) -> u32 {
+        self.connection.peer().uid
+    }
+
+    /// Counts a ring by the lane's rope; says whether there are more than the producer can have reason for: one for each
+    /// frame, of which no more can be under way than there are cells.
+    fn rings_for_nothing(&self) -> bool {
+        let rings = self.rings.fetch_add(1, Ordering::Relaxed) + 1;
+        rings > self.received.load(Ordering::Relaxed).saturating_add(self.ring.count() + RINGS_FOR_NOTHING)
     }
 }
 
 impl Hub {
-    pub(super) fn new(layout: MpscLayout, lanes: u32, tag: &[u8]) -> Result<Self, Error> {
+    pub(super) fn new(layout: MpscLayout, lanes: u32, tag: &[u8], terms: Terms) -> Result<Self, Error> {
         let epoch = crate::clock::kernel_ns() ^ u64::from(std::process::id()).rotate_left(40);
         let (segment, ready_fd) = Segment::memfd(READY_NAME, ReadyLayout::new(lanes).for_streams(), epoch)?;
         let event = EventFd::new()?;
         let ready = ReadySet::new(&segment).with_event(event.clone());
-        let (limit, tally) = (ready.lanes(), Tally::default());
-        let table = Table { slots: Vec::new(), free: Vec::new(), limit, closed: false, tally };
+        let table = Table::new(ready.lanes());
         Ok(Self {
             account: ready.account(),
             ready,
             ready_fd,
             event,
             layout,
+            terms,
             tag: tag.into(),
             epoch,
+            thrown_out: AtomicU64::new(0),
             table: Mutex::new(table),
             used: AtomicU32::new(0),
         })
@@ -144,17 +123,34 @@ impl Hub {
         self.table().slots.iter().flatten().count()
     }
 
+    /// Bytes that a lane takes.
+    pub(super) fn lane_bytes(&self) -> usize {
+        self.layout.bytes()
+    }
+
+    /// Producers that were thrown out because they broke the protocol.
+    pub(super) fn thrown_out(&self) -> u64 {
+        self.thrown_out.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection of a producer that broke the protocol.
+    pub(super) fn throw_out(&self, lane: &Lane) {
+        let thrown_out = self.thrown_out.fetch_add(1, Ordering::Relaxed) + 1;
+        self.account.note::<{ account::THROWN_OUT_AT }>(thrown_out);
+        lane.connection.hang_up();
+    }
+
     /// Lets a producer in: makes its lane and sends it what it needs.
-    fn admit(self: &Arc<Self>, connection: Connection) -> Result<(), Error> {
-        if connection.peer().uid != own_uid() {
-            let what = format!("user {}", connection.peer().uid);
-            return Err(Error::BadMessage { during: "letting a producer in", what });
-        }
-        let Some(index) = self.table().reserve() else {
-            return welcome::refuse(&connection, self.ready.lanes());
+    pub(super) fn admit(self: &Arc<Self>, connection: Connection) -> Result<(), Error> {
+        let uid = connection.peer().uid;
+        let per_user = self.terms.lanes_of_another(self.lane_bytes());
+        let index = match self.table().reserve(uid, per_user) {
+            Ok(index) => index,
+            Err(Full::OfUser) => return welcome::refuse_user(&connection, per_user, self.lane_bytes()),
+            Err(Full::Table) => return welcome::refuse(&connection, self.ready.lanes()),
         };
         let made = self.make_lane(connection, index);
-        let (lane, taking, fds) = made.inspect_err(|_| self.table().free.push(index))?;
+        let (lane, taking, fds) = made.inspect_err(|_| self.table().give_back(index, uid))?;
         // In the table before anybody can ring or leave.
         if !self.table().fill(&lane, taking, &self.account) {
             return Err(Error::Closed { during: "letting a producer in" });
@@ -164,13 +160,23 @@ impl Hub {
     }
 
     fn make_lane(&self, connection: Connection, index: u32) -> Result<(Arc<Lane>, Taking, LaneFds), Error> {
+        let trust = self.terms.trust_in(connection.peer());
         let (segment, fd) = Segment::memfd(LANE_NAME, self.layout, self.epoch)?;
-        let space = EventFd::new()?;
-        let ring = Ring::new(&segment);
+        let (ring, relay, event, fds) = if trust.is_isolated() {
+            let options = SegmentOptions::new();
+            let (words, down) = Segment::memfd_for_readers(DOWN_NAME, DownLayout, self.epoch, &options)?;
+            let (relay, rope) = Relay::new(self.ready.clone(), index)?;
+            (Ring::split(&segment, words.memory()), Some(relay), None, LaneFds::Isolated { up: fd, down, rope })
+        } else {
+            let space = EventFd::new()?;
+            (Ring::new(&segment), None, Some(space.clone()), LaneFds::Shared { lane: fd, space })
+        };
         ring.take_role(Role::Consumer)?;
-        let taking = Taking::new(ring.clone(), ring.space_signal(Some(space.clone())));
-        let lane = Lane { index, ring, connection, ended: AtomicBool::new(false) };
-        Ok((Arc::new(lane), taking, LaneFds { lane: fd, space }))
+        let mut taking = Taking::new(ring.clone(), ring.space_signal(event));
+        taking.set_trust(trust);
+        let (rings, received) = (AtomicU64::new(0), AtomicU64::new(0));
+        let lane = Lane { index, ring, connection, relay, rings, received, ended: AtomicBool::new(false) };
+        Ok((Arc::new(lane), taking, fds))
     }
 
     /// Watches the producer's life, then gives it its lane: who cannot be watched gets none.
@@ -178,15 +184,26 @@ impl Hub {
         let leaver = Arc::new(Leaver { hub: Arc::downgrade(self), lane: Arc::downgrade(lane) });
         let hang_up = watch(lane.connection.fd(), false, None, Arc::clone(&leaver) as Arc<dyn Watched>)?;
         let pidfd = Arc::new(lane.connection.peer().pidfd()?);
-        let death = watch(pidfd, true, None, leaver)?;
-        self.table().watch(lane, [hang_up, death]);
-        let given = Given {
-            lane: fds.lane.as_fd(),
-            ready: self.ready_fd.as_fd(),
-            data: self.event.as_fd(),
-            space: fds.space.as_fd(),
+        let death = watch(pidfd, true, None, Arc::clone(&leaver) as Arc<dyn Watched>)?;
+        let mut watches = vec![hang_up, death];
+        if let Some(relay) = &lane.relay {
+            let Leaver { hub, lane } = &*leaver;
+            let porter = Arc::new(Passes { hub: Weak::clone(hub), lane: Weak::clone(lane) });
+            watches.push(watch(relay.fd(), true, None, porter)?);
+        }
+        self.table().watch(lane, watches);
+        let given = match fds {
+            LaneFds::Shared { lane, space } => Given::Shared {
+                lane: lane.as_fd(),
+                ready: self.ready_fd.as_fd(),
+                data: self.event.as_fd(),
+                space: space.as_fd(),
+            },
+            LaneFds::Isolated { up, down, rope } => {
+                Given::Isolated { up: up.as_fd(), down: down.as_fd(), rope: rope.as_fd() }
+            }
         };
-        welcome::give(&lane.connection, lane.index, &self.tag, given)
+        welcome::give(&lane.connection, lane.index, &self.tag, &given)
     }
 
     /// The producer of a lane is gone. What it committed is still there for the consumer; a lane without anything goes at
@@ -223,6 +240,7 @@ impl Hub {
 
     /// Puts it back, cold.
     pub(super) fn put(&self, lane: &Arc<Lane>, taking: Taking) {
+        lane.received.store(taking.head().get(), Ordering::Relaxed);
         if let Some(slot) = self.table().slot(lane) {
             slot.taking = Some(taking);
         }
@@ -255,113 +273,6 @@ impl Hub {
     }
 }
 
-impl Table {
-    fn reserve(&mut self) -> Option<u32> {
-        if self.closed {
-            return None;
-        }
-        if let Some(index) = self.free.pop() {
-            return Some(index);
-        }
-        let index = u32::try_from(self.slots.len()).ok().filter(|index| *index < self.limit)?;
-        self.slots.push(None);
-        Some(index)
-    }
-
-    fn fill(&mut self, lane: &Arc<Lane>, taking: Taking, account: &Account) -> bool {
-        if !self.closed {
-            let slot = Slot { lane: Arc::clone(lane), taking: Some(taking), watches: Vec::new() };
-            self.slots[lane.index as usize] = Some(slot);
-            self.tally.lanes += 1;
-            self.tally.ever += 1;
-            self.tally.note_in(account);
-        }
-        !self.closed
-    }
-
-    fn slot(&mut self, lane: &Arc<Lane>) -> Option<&mut Slot> {
-        self.slots[lane.index as usize].as_mut().filter(|slot| Arc::ptr_eq(&slot.lane, lane))
-    }
-
-    /// Attaches the watches to a lane; if it is gone already they end.
-    fn watch(&mut self, lane: &Arc<Lane>, watches: [Watch; 2]) {
-        if let Some(slot) = self.slot(lane) {
-            slot.watches.extend(watches);
-        }
-    }
-
-    /// Removes a cold lane in which nothing is committed.
-    fn remove_if_empty(&mut self, lane: &Arc<Lane>, account: &Account) -> Option<Slot> {
-        let taking = self.slot(lane)?.taking.as_mut()?;
-        if matches!(taking.search(), Ok(None)) { self.remove(lane, account) } else { None }
-    }
-
-    fn remove(&mut self, lane: &Arc<Lane>, account: &Account) -> Option<Slot> {
-        self.slot(lane)?;
-        self.free.push(lane.index);
-        let counts = lane.ring.counts();
-        let tally = &mut self.tally;
-        tally.lanes = tally.lanes.saturating_sub(1);
-        tally.given_back = tally.given_back.wrapping_add(counts.given_back);
-        tally.aborted = tally.aborted.wrapping_add(counts.aborted);
-        tally.full = tally.full.wrapping_add(counts.full);
-        tally.note_in(account);
-        self.slots[lane.index as usize].take()
-    }
-}
-
-/// Where producers come in. Dropped, nobody does any more.
-#[derive(Debug)]
-pub(super) struct Door {
-    listener: Arc<Listener>,
-    _watch: Watch,
-}
-
-impl Door {
-    pub(super) fn open(hub: &Arc<Hub>, listener: Listener) -> Result<Self, Error> {
-        if let Some(socket) = listener.socket() {
-            hub.account.note::<{ account::CONSUMER_AT }>(TAKEN | u64::from(std::process::id()));
-            hub.account.note::<{ account::DEVICE_AT }>(socket.device);
-            hub.account.note::<{ account::INODE_AT }>(socket.inode);
-        }
-        let listener = Arc::new(listener);
-        let porter = Porter { hub: Arc::clone(hub), listener: Arc::clone(&listener) };
-        Ok(Self { _watch: watch(listener.fd(), true, None, Arc::new(porter))?, listener })
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        // The watcher thread may be letting somebody in at this moment, and hold the listener.
-        self.listener.close();
-    }
-}
-
-/// Lets producers in.
-struct Porter {
-    hub: Arc<Hub>,
-    listener: Arc<Listener>,
-}
-
-impl Watched for Porter {
-    fn on_event(&self, _event: Event) -> Next {
-        // An error is one visitor's, or too few descriptors: it sees its connection end, and who still waits is news
-        // again.
-        for _ in 0..GUESTS {
-            let Ok(Some(connection)) = self.listener.accept() else { break };
-            if self.hub.layout.bytes() <= QUICK_BYTES {
-                let _ = self.hub.admit(connection);
-                continue;
-            }
-            let hub = Arc::clone(&self.hub);
-            let made = std::thread::Builder::new().name("switchboard-lane".into());
-            // Without a thread the connection ends, and the visitor knows.
-            let _ = made.spawn(move || hub.admit(connection));
-        }
-        Next::Keep
-    }
-}
-
 /// Told when a producer's socket hangs up or its process dies, whichever is first.
 struct Leaver {
     hub: Weak<Hub>,
@@ -376,5 +287,26 @@ impl Watched for Leaver {
             hub.leave(&lane);
         }
         Next::Stop
+    }
+}
+
+/// Told when a producer pulls its rope.
+struct Passes {
+    hub: Weak<Hub>,
+    lane: Weak<Lane>,
+}
+
+impl Watched for Passes {
+    fn on_event(&self, _event: Event) -> Next {
+        let (Some(hub), Some(lane)) = (self.hub.upgrade(), self.lane.upgrade()) else { return Next::Stop };
+        match lane.relay.as_ref().map(Relay::pass) {
+            Some(Pulled::Yes) if lane.rings_for_nothing() => {
+                hub.throw_out(&lane);
+                Next::Stop
+            }
+            Some(Pulled::Yes | Pulled::No) => Next::Keep,
+            // Its connection says what that means.
+            Some(Pulled::Ended) | None => Next::Stop,
+        }
     }
 }

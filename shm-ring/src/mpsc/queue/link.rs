@@ -4,16 +4,16 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::super::layout::MpscLayout;
+use super::super::layout::{DownLayout, MpscLayout};
 use super::super::ring::{Ring, Role};
 use super::super::sender::{Doorbell, Sender, Sending};
 use super::address::QueueAddress;
-use super::welcome::{self, Welcome};
+use super::welcome::{self, Given, Welcome};
 use crate::error::Error;
 use crate::event::EventFd;
-use crate::ready::{ReadyLayout, ReadySet};
+use crate::ready::{ReadyLayout, ReadySet, Ringer};
 use crate::rendezvous::{Connection, Event, Next, RuntimeDir, Watch, Watched, own_uid, watch};
-use crate::segment::Segment;
+use crate::segment::{ReadOnly, Segment};
 
 /// How long a live consumer may take to answer: its watcher thread makes the lane.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,24 +63,36 @@ impl Link {
 /// Connects to a queue and takes the lane that is given.
 pub(super) fn open(dir: &RuntimeDir, address: &QueueAddress) -> Result<Sender, Error> {
     let connection = Connection::connect(dir, address.name(), PATIENCE)?;
-    if connection.peer().uid != own_uid() {
-        let what = format!("it is served by user {}", connection.peer().uid);
-        return Err(Error::BadMessage { during: "opening a queue", what });
+    let consumer = connection.peer().uid;
+    let bad = |what| Error::BadMessage { during: "opening a queue", what };
+    if !dir.vouches_for(consumer) {
+        return Err(bad(format!("it is served by user {consumer}, who does not own its directory")));
     }
-    let received = connection.receive_within(PATIENCE)?.ok_or_else(|| Error::BadMessage {
-        during: "opening a queue",
-        what: format!("no answer from process {} in {} s", connection.peer().pid, PATIENCE.as_secs()),
-    })?;
+    let received = connection
+        .receive_within(PATIENCE)?
+        .ok_or_else(|| bad(format!("no answer from process {} in {} s", connection.peer().pid, PATIENCE.as_secs())))?;
     let Welcome { index, tag, given } = welcome::read(received)?;
-    let ready = ReadySet::new(&Segment::<ReadyLayout>::open(given.ready.as_fd())?);
-    if index >= ready.lanes() {
-        return Err(Error::Corrupt { what: "lane index", found: index.into(), at: 0 });
-    }
-    let ring = Ring::new(&Segment::<MpscLayout>::open(given.lane.as_fd())?);
+    let (ring, bell, space) = match given {
+        Given::Shared { lane, ready, data, space } if consumer == own_uid() => {
+            let ready = ReadySet::new(&Segment::<ReadyLayout>::open(ready.as_fd())?);
+            if index >= ready.lanes() {
+                return Err(Error::Corrupt { what: "lane index", found: index.into(), at: 0 });
+            }
+            let ring = Ring::new(&Segment::<MpscLayout>::open(lane.as_fd())?);
+            let bell = LaneBell { ready: ready.with_event(EventFd::from_fd(data)?), index };
+            (ring, Doorbell::Lane(bell), Some(EventFd::from_fd(space)?))
+        }
+        Given::Shared { .. } => return Err(bad(format!("user {consumer} offers a lane for its own processes"))),
+        Given::Isolated { up, down, rope } => {
+            let down = ReadOnly::<DownLayout>::open(down.as_fd())?;
+            let ring = Ring::split(&Segment::<MpscLayout>::open(up.as_fd())?, down.memory());
+            // No eventfd for room: both sides would hold it, and either could make the other's next write block.
+            (ring, Doorbell::Rope(Ringer::from_fd(rope)?), None)
+        }
+    };
     ring.take_role(Role::Producers)?;
-    let space = ring.space_signal(Some(EventFd::from_fd(given.space)?));
-    let bell = LaneBell { ready: ready.with_event(EventFd::from_fd(given.data)?), index };
-    let sending = Arc::new(Sending::new(ring, Doorbell::Lane(bell), space));
+    let space = ring.space_signal(space);
+    let sending = Arc::new(Sending::new(ring, bell, space));
     let end = Arc::new(ConsumerGone(Arc::downgrade(&sending)));
     let hang_up = watch(connection.fd(), false, None, Arc::clone(&end) as Arc<dyn Watched>)?;
     let death = watch(Arc::new(connection.peer().pidfd()?), true, None, end)?;

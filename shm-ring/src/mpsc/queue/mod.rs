@@ -7,15 +7,20 @@
 //! - **Order** is first-in-first-out for each sending thread. Between lanes the consumer takes turns of 64 frames.
 //! - **Waking**: the consumer polls at most eight lanes, those that were busy last; the others set their bit in a ready
 //!   set, and ring a futex or an eventfd if the consumer sleeps (see [`crate::ready`]).
+//! - **Trust**: a lane of another user, who comes in only if [`QueueOptions::access`] says so, is
+//!   [isolated](crate::Trust::ISOLATED). Its payloads are copied out before anybody looks at them, its producer can write
+//!   neither the consumer's words nor anything that other producers see, and rings by a rope of its own.
 //! - **Ends** are the kernel's word: a socket that hung up, a process that died. Never a timer.
 //! - **The name** is a socket file, `NAMESPACE/queues/NAME.sock` under the runtime directory. What a killed consumer leaves
 //!   there is replaced by the next [`create`](QueueOptions::create). Nothing else has a name.
 
 mod address;
+mod door;
 mod lanes;
 mod link;
 mod options;
 mod poller;
+mod table;
 mod tasks;
 mod welcome;
 
@@ -28,7 +33,8 @@ pub use address::QueueAddress;
 pub(super) use link::{LaneBell, Link};
 pub use options::QueueOptions;
 
-use self::lanes::{Door, Hub};
+use self::door::Door;
+use self::lanes::Hub;
 use self::poller::{At, Parked, Poller};
 use super::frame::Frame;
 use crate::account;
@@ -42,6 +48,7 @@ use crate::wait::SpinBudget;
 /// What the memory of queues is called, for tools and for [`crate::inspect`].
 pub(crate) const READY_NAME: &str = "queue-ready";
 pub(crate) const LANE_NAME: &str = "queue-lane";
+const DOWN_NAME: &str = "queue-lane-down";
 
 /// First interval of the safety time-out; it doubles up to [`SAFETY_LAST_NS`] while nothing happens.
 const SAFETY_FIRST_NS: u64 = 100_000_000;
@@ -274,9 +281,10 @@ impl Queue {
         self.hub.evict(pid)
     }
 
-    /// Producers that were thrown out because they wrote an impossible word.
+    /// Producers that were thrown out because they wrote an impossible word, or, of another user, rang for nothing all the
+    /// time.
     pub fn thrown_out(&self) -> u64 {
-        self.poller.thrown_out()
+        self.hub.thrown_out()
     }
 
     /// Sleeps that only the safety time-out ended although something was there. Expected 0.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::super::ring::{DIED, Role};
 use super::super::taking::{Found, Taking};
 use super::lanes::{Hub, Lane};
-use crate::account;
 use crate::ready::{Bell, Park};
 
 /// Most lanes that are polled before polling others ends.
@@ -41,7 +40,6 @@ pub(super) struct Poller {
     asleep: bool,
     /// Nothing is to be claimed any more: lanes go as they are emptied.
     closing: bool,
-    thrown_out: u64,
 }
 
 /// What came of an attempt to sleep.
@@ -62,11 +60,6 @@ impl Poller {
     /// The lane of a frame.
     pub(super) fn taking(&mut self, at: &At) -> &mut Taking {
         &mut self.hot[at.hot].taking
-    }
-
-    /// Producers that were thrown out because they wrote an impossible word.
-    pub(super) fn thrown_out(&self) -> u64 {
-        self.thrown_out
     }
 
     /// Looks at everything once. While a lane's turn lasts, at that lane only.
@@ -130,10 +123,8 @@ impl Poller {
                 None
             }
             Err(_) => {
-                self.thrown_out += 1;
-                hub.account.note::<{ account::THROWN_OUT_AT }>(self.thrown_out);
                 let gone = self.hot.swap_remove(i);
-                gone.lane.throw_out();
+                hub.throw_out(&gone.lane);
                 hub.remove(&gone.lane);
                 None
             }
