@@ -29,6 +29,7 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("shm-ring/tests/queue/forked.rs", "forks, to see what a child keeps of its parent's queues"),
     ("shm-ring/tests/trust/modes.rs", "makes the mode that is a promise"),
     ("shm-ring/tests/fork.rs", "forks, to see what a child has of its parent's segments"),
+    ("test-support/src/memory.rs", "maps shared memory once more, to be written as a hostile peer would"),
     ("benches/src/bare/memory.rs", "rings without checks, to hold the checked ones against"),
     ("benches/src/transport/shaq.rs", "joining a ring of shaq's is unsafe"),
     ("benches/src/unloaded/count_alloc.rs", "a counting allocator; `GlobalAlloc` is unsafe to implement"),

@@ -1,0 +1,169 @@
+//! Memory that this process shares with others, written without any rule: what a hostile peer has.
+#![allow(unsafe_code)] // It maps memory and hands out words of it.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use rustix::thread::futex;
+
+/// A file's whole memory, mapped once more, for writing. Unmapped when it is dropped.
+pub struct Memory {
+    base: NonNull<u8>,
+    len: usize,
+    fd: OwnedFd,
+    name: String,
+}
+
+// SAFETY: the mapping is this value's own, and is reached through atomics only.
+unsafe impl Send for Memory {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Memory {}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("name", &self.name).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl Memory {
+    /// The memory behind a descriptor.
+    ///
+    /// # Errors
+    /// Why it cannot be mapped for writing, or is smaller than a word.
+    pub fn over(fd: OwnedFd) -> io::Result<Self> {
+        let len = usize::try_from(rustix::fs::fstat(&fd)?.st_size).map_err(io::Error::other)? / 8 * 8;
+        if len == 0 {
+            return Err(io::Error::other("no memory"));
+        }
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping where the kernel finds room replaces nothing.
+        let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, &fd, 0) }?;
+        let base = NonNull::new(base.cast()).expect("a mapping is never at address zero");
+        Ok(Self { base, len, name: name_of(fd.as_fd())?, fd })
+    }
+
+    /// The memory of each memfd that this process has a descriptor of and may write, once each, if its name begins so.
+    pub fn of_this_process(prefix: &str) -> Vec<Self> {
+        let mut seen = HashSet::new();
+        descriptors()
+            .into_iter()
+            .filter(|(_, target)| target.strip_prefix("/memfd:").is_some_and(|name| name.starts_with(prefix)))
+            .filter_map(|(number, _)| {
+                // Opened anew, so that another thread that closes its own changes nothing here.
+                let path = format!("/proc/self/fd/{number}");
+                let fd = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
+                let stat = rustix::fs::fstat(&fd).ok()?;
+                (seen.insert(stat.st_ino) && name_of(fd.as_fd()).ok()?.starts_with(prefix)).then_some(fd)
+            })
+            .filter_map(|fd| Self::over(fd).ok())
+            .collect()
+    }
+
+    /// The memfd's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Words of 64 bits.
+    pub fn words(&self) -> usize {
+        self.len / 8
+    }
+
+    /// A word.
+    ///
+    /// # Panics
+    /// If there is no such word.
+    pub fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.words(), "word {index} of {}", self.words());
+        // SAFETY: the assertion keeps it inside the mapping, which begins at a page and lives as long as `self`.
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().cast::<u64>().wrapping_add(index)) }
+    }
+
+    /// The lower half of a word, on which others may sleep.
+    fn futex(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: four bytes of a word inside the mapping, aligned as the word is; it is given to the kernel only.
+        unsafe { AtomicU32::from_ptr(self.word(index).as_ptr().cast()) }
+    }
+
+    /// Wakes everybody who sleeps on a word; says how many.
+    pub fn wake_all(&self, index: usize) -> usize {
+        futex::wake(self.futex(index), futex::Flags::empty(), i32::MAX as u32).unwrap_or(0)
+    }
+
+    /// Moves everybody who sleeps on a word to another word, perhaps of other memory, without waking anybody; says how
+    /// many.
+    pub fn requeue(&self, index: usize, to: &Self, other: usize) -> usize {
+        let all = i32::MAX as u32;
+        futex::requeue(self.futex(index), futex::Flags::empty(), 0, all, to.futex(other)).unwrap_or(0)
+    }
+
+    /// Gives pages back to the system: they read as zeros afterwards.
+    ///
+    /// # Errors
+    /// Why the kernel refuses.
+    pub fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.fd, flags, offset, len)?)
+    }
+
+    /// Cuts the file off.
+    ///
+    /// # Errors
+    /// Why the kernel refuses.
+    pub fn truncate(&self, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(&self.fd, len)?)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: `over` mapped exactly this range, and no word of it outlives `self`.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Duplicates of the event descriptors that this process has.
+///
+/// # Panics
+/// If the system has no pidfds.
+pub fn event_descriptors() -> Vec<OwnedFd> {
+    const KIND: &str = "anon_inode:[eventfd]";
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).expect("a descriptor is left");
+    let events = descriptors().into_iter().filter(|(_, target)| target == KIND);
+    events
+        .filter_map(|(number, _)| {
+            let fd = pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok()?;
+            // Something else may have got the number meanwhile.
+            target_of(fd.as_fd()).is_ok_and(|target| target == KIND).then_some(fd)
+        })
+        .collect()
+}
+
+/// Numbers of the descriptors of this process, and what they are open on.
+fn descriptors() -> Vec<(i32, String)> {
+    let entries = std::fs::read_dir("/proc/self/fd").expect("proc is mounted");
+    let described = entries.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let target = std::fs::read_link(&path).ok()?.to_string_lossy().into_owned();
+        Some((path.file_name()?.to_str()?.parse().ok()?, target))
+    });
+    described.collect()
+}
+
+fn target_of(fd: BorrowedFd<'_>) -> io::Result<String> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    Ok(std::fs::read_link(path)?.to_string_lossy().into_owned())
+}
+
+fn name_of(fd: BorrowedFd<'_>) -> io::Result<String> {
+    let target = target_of(fd)?;
+    let name = target.strip_prefix("/memfd:").unwrap_or(&target);
+    Ok(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
+}
