@@ -129,6 +129,24 @@ impl Drop for Memory {
     }
 }
 
+/// What a word could become that its reader does not expect; `chance` is any number and decides everything.
+pub fn spoilt(value: u64, chance: u64) -> u64 {
+    const EXTREMES: [u64; 10] =
+        [0, 1, 2, 0x7fff_ffff, 0xffff_ffff, 1 << 32, 1 << 63, u64::MAX, u64::MAX - 7, 0x0001_0001_0001_0001];
+    let bit = 1 << ((chance >> 8) % 64);
+    match chance % 8 {
+        0 => chance.wrapping_mul(0x2545_f491_4f6c_dd1d),
+        1 => EXTREMES[(chance >> 8) as usize % EXTREMES.len()],
+        2 => value.wrapping_add(bit),
+        3 => value.wrapping_sub(bit),
+        4 => value.rotate_left(32),
+        // Lengths are in the upper or in the lower half.
+        5 => value | 0xffff_ffff << 32,
+        6 => value | 0xffff,
+        _ => value ^ bit,
+    }
+}
+
 /// Duplicates of the event descriptors that this process has.
 ///
 /// # Panics

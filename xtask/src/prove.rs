@@ -86,6 +86,24 @@ const PROOFS: &[Proof] = &[
         nightly: &[],
     },
     Proof {
+        name: "asan",
+        shows: "no access outside of what is allocated or mapped that AddressSanitizer or a guard page can see, by the \
+            tests and under attack (without a test that counts late wake-ups and one that weighs memory; tests forget \
+            handles to play dead, so leaks are not looked for)",
+        command: "export RUSTFLAGS='-Zsanitizer=address' ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=target/asan; \
+            cargo +nightly test --target x86_64-unknown-linux-gnu --package shm-ring --lib --tests -- \
+            --skip ten_thousand --skip without_growth --skip compile && \
+            cargo +nightly test --target x86_64-unknown-linux-gnu --package switchboard --test hostile -- --nocapture",
+        nightly: &["rustc"],
+    },
+    Proof {
+        name: "hostile",
+        shows: "each hostile program attacks for ten minutes: no crash, no hang, no wrong reply, nothing left behind",
+        command: "SWITCHBOARD_HOSTILE_MINUTES=10 cargo test --release --package switchboard --test hostile -- \
+            --nocapture",
+        nightly: &[],
+    },
+    Proof {
         name: "churn",
         shows: "100,000 producers come to a queue and go, and neither memory nor descriptors nor lanes grow",
         command: "SHM_RING_CHURN=100000 cargo test --release --package shm-ring --test queue -- \

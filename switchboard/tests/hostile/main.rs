@@ -57,4 +57,6 @@ sieges! {
     blocks_never_given_back => spoil::kept_blocks,
     holes_and_truncation => spoil::holes,
     event_descriptors_flooded => spoil::events,
+    clear_all_ready_bits_loop => spoil::ready_bits,
+    bell_rung_in_a_loop => spoil::bell,
 }

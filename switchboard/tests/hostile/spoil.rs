@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::{IoSliceMut, ReadWriteFlags};
-use test_support::memory::{Memory, event_descriptors};
+use test_support::memory::{Memory, event_descriptors, spoilt};
 
 use crate::random::Random;
 use crate::siege::{BesiegedClient, Ground, Step};
@@ -55,23 +55,6 @@ fn beside_calls(ground: &mut Ground, spoil: impl FnOnce(&[Memory], &mut Random) 
     })
 }
 
-/// What a word could become that its reader does not expect.
-fn changed(random: &mut Random, value: u64) -> u64 {
-    const EXTREMES: [u64; 10] =
-        [0, 1, 2, 0x7fff_ffff, 0xffff_ffff, 1 << 32, 1 << 63, u64::MAX, u64::MAX - 7, 0x0001_0001_0001_0001];
-    match random.below(8) {
-        0 => random.next(),
-        1 => EXTREMES[random.below(EXTREMES.len() as u64) as usize],
-        2 => value.wrapping_add(1 << random.below(64)),
-        3 => value.wrapping_sub(1 << random.below(64)),
-        4 => value.rotate_left(32),
-        // Lengths are in the upper or in the lower half.
-        5 => value | 0xffff_ffff << 32,
-        6 => value | 0xffff,
-        _ => value ^ 1 << random.below(64),
-    }
-}
-
 /// Any word of any memory; and again as it was, so that the connection lives on with what is half spoilt.
 pub fn random_words(mut ground: Ground) -> Step {
     Box::new(move || {
@@ -81,7 +64,7 @@ pub fn random_words(mut ground: Ground) -> Step {
                 let Some(memory) = lanes.get(random.below(lanes.len().max(1) as u64) as usize) else { return 0 };
                 let word = memory.word(random.below(memory.words() as u64) as usize);
                 let value = word.load(Ordering::Relaxed);
-                word.store(changed(random, value), Ordering::Relaxed);
+                word.store(spoilt(value, random.next()), Ordering::Relaxed);
                 if random.one_in(2) {
                     word.store(value, Ordering::Relaxed);
                 }
@@ -105,7 +88,7 @@ pub fn aimed_words(mut ground: Ground) -> Step {
                 let word = FIRST_WORDS + unit as usize * UNIT_WORDS + random.below(6) as usize;
                 let word = lane.word(word);
                 let value = word.load(Ordering::Relaxed);
-                word.store(changed(random, value), Ordering::Relaxed);
+                word.store(spoilt(value, random.next()), Ordering::Relaxed);
             }
             WRITES
         })
@@ -195,6 +178,48 @@ pub fn events(mut ground: Ground) -> Step {
                 let _ = rustix::io::ioctl_fionbio(event, true);
             }
             50
+        })
+    })
+}
+
+/// The words by which clients and service tell each other who is awake, in memory of the whole service.
+const READY: &str = "switchboard-ready";
+
+/// Where in it, in words: who sleeps, the count of rings, the first of the ready bits.
+const MODE: usize = 16;
+const BELL: usize = 32;
+const BITS: usize = 64;
+
+/// Takes away the news that others have for the service.
+pub fn ready_bits(mut ground: Ground) -> Step {
+    Box::new(move || {
+        beside_calls(&mut ground, |memories, random| {
+            let Some(ready) = memories.iter().find(|memory| memory.name() == READY) else { return 0 };
+            for _ in 0..100 * WRITES {
+                for at in BITS..ready.words() {
+                    ready.word(at).store(0, Ordering::Relaxed);
+                }
+                if random.one_in(64) {
+                    thread::yield_now();
+                }
+            }
+            WRITES
+        })
+    })
+}
+
+/// Lies about who sleeps, and rings for everybody all the time.
+pub fn bell(mut ground: Ground) -> Step {
+    Box::new(move || {
+        beside_calls(&mut ground, |memories, random| {
+            let Some(ready) = memories.iter().find(|memory| memory.name() == READY) else { return 0 };
+            for _ in 0..WRITES {
+                ready.word(MODE).store(random.below(4), Ordering::Relaxed);
+                ready.word(BITS).store(u64::MAX, Ordering::Relaxed);
+                ready.word(BELL).fetch_add(1, Ordering::Relaxed);
+                ready.wake_all(BELL);
+            }
+            WRITES
         })
     })
 }
