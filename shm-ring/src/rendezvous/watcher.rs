@@ -137,7 +137,7 @@ struct Watcher {
 /// Where a watcher is, or will be.
 #[derive(Default)]
 struct Start {
-    started: OnceLock<&'static Watcher>,
+    started: OnceLock<Arc<Watcher>>,
     one_at_a_time: Mutex<()>,
 }
 
@@ -149,7 +149,7 @@ const NUDGE: u64 = 0;
 /// The watcher of this very process. A child made by fork has its parent's in its memory, and shares the epoll descriptor,
 /// but not the thread: it starts its own.
 fn watcher() -> Result<&'static Watcher, Error> {
-    let mut start = &FIRST;
+    let mut start: &'static Start = &FIRST;
     loop {
         let watcher = match start.started.get() {
             Some(watcher) => watcher,
@@ -164,7 +164,7 @@ fn watcher() -> Result<&'static Watcher, Error> {
 
 impl Start {
     #[cold]
-    fn start(&self) -> Result<&'static Watcher, Error> {
+    fn start(&'static self) -> Result<&'static Watcher, Error> {
         let _one_at_a_time = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(watcher) = self.started.get() {
             return Ok(watcher);
@@ -182,7 +182,7 @@ impl Start {
         // Known to others only once it runs: who watches must be told.
         std::thread::Builder::new().name("switchboard-watcher".into()).spawn(move || runs.run()).map_err(exhausted)?;
         // Its thread lives as long as the process, and so does this.
-        Ok(self.started.get_or_init(|| Box::leak(Box::new(watcher))))
+        Ok(self.started.get_or_init(|| watcher))
     }
 }
 
