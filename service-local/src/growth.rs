@@ -5,7 +5,8 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use shm_ring::arena::{ArenaLayout, ArenaOwner, ArenaReader, Class};
+use shm_ring::arena::{ArenaLayout, ArenaOwner, Class};
+use shm_ring::lane::{ADDED, ADDED_BLOCKS};
 
 /// The place of the lane's own arena; zero is inline.
 pub(crate) const OWN_ARENA: u8 = 1;
@@ -13,7 +14,7 @@ pub(crate) const OWN_ARENA: u8 = 1;
 const FIRST: u8 = 2;
 
 /// Most added segments of one direction.
-const MAX_ADDED: usize = 60;
+const MAX_ADDED: usize = ADDED as usize;
 
 /// Smallest block of an added segment, in bytes.
 const MIN_BLOCK: usize = 64 << 10;
@@ -21,20 +22,35 @@ const MIN_BLOCK: usize = 64 << 10;
 /// Small blocks share a segment of about this many bytes.
 const SHARED_BYTES: usize = 1 << 20;
 
+// A lane in two parts has so many words for each added segment.
+const _: () = assert!(SHARED_BYTES / MIN_BLOCK == ADDED_BLOCKS as usize);
+
 /// Most bytes of all added segments of one direction of one connection.
 pub(crate) const MAX_BYTES: usize = 1 << 30;
 
-/// The arenas added to one direction, as one side sees them: [`ArenaOwner`]s or [`ArenaReader`]s.
+/// Which added segment a place names, counted from zero; any number, for a peer's place.
+pub(crate) fn index_of(place: u8) -> u8 {
+    place.wrapping_sub(FIRST)
+}
+
+/// The arenas added to one direction, as one side sees them: owners or readers.
 #[derive(Debug)]
 pub(crate) struct Added<T> {
     arenas: [OnceLock<T>; MAX_ADDED],
     /// Bytes of all of them; the lock is what makes additions one at a time.
     bytes: Mutex<usize>,
+    /// Most bytes of all of them.
+    limit: usize,
 }
 
 impl<T> Added<T> {
-    pub(crate) fn new() -> Self {
-        Self { arenas: [const { OnceLock::new() }; MAX_ADDED], bytes: Mutex::new(0) }
+    pub(crate) fn up_to(limit: usize) -> Self {
+        Self { arenas: [const { OnceLock::new() }; MAX_ADDED], bytes: Mutex::new(0), limit: limit.min(MAX_BYTES) }
+    }
+
+    /// Most bytes of all of them.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
     }
 
     /// The arena at a peer's place; `None` if there is none (yet).
@@ -65,7 +81,7 @@ impl<T> Added<T> {
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let (layout, size) = layout_for(len)?;
         let index = self.arenas.iter().position(|arena| arena.get().is_none())?;
-        if *bytes + size > MAX_BYTES {
+        if *bytes + size > self.limit {
             return None;
         }
         let place = FIRST + index as u8;
@@ -113,14 +129,14 @@ impl<'a> Owners<'a> {
 }
 
 /// The same for who reads them.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Readers<'a> {
-    pub(crate) own: &'a ArenaReader,
-    pub(crate) added: &'a Added<ArenaReader>,
+#[derive(Debug)]
+pub(crate) struct Readers<'a, R> {
+    pub(crate) own: &'a R,
+    pub(crate) added: &'a Added<R>,
 }
 
-impl<'a> Readers<'a> {
-    pub(crate) fn at(self, place: u8) -> Option<&'a ArenaReader> {
+impl<'a, R> Readers<'a, R> {
+    pub(crate) fn at(self, place: u8) -> Option<&'a R> {
         if place == OWN_ARENA { Some(self.own) } else { self.added.get(place) }
     }
 }
@@ -140,7 +156,7 @@ mod tests {
 
     #[test]
     fn additions_stop_at_the_limit_of_bytes() {
-        let added = Added::new();
+        let added = Added::up_to(MAX_BYTES);
         assert_eq!(added.add(MAX_BYTES / 2, |place, _| Ok::<_, ()>((place, ()))), Some(Ok((2, ()))));
         assert_eq!(added.add(MAX_BYTES / 2, |place, _| Ok::<_, ()>((place, ()))), Some(Ok((3, ()))));
         assert_eq!(added.add(1, |place, _| Ok::<_, ()>((place, ()))), None);
@@ -150,7 +166,7 @@ mod tests {
 
     #[test]
     fn places_that_no_segment_has_give_nothing() {
-        let added = Added::<u8>::new();
+        let added = Added::<u8>::up_to(MAX_BYTES);
         for place in [0, 1, 2, 61, 62, 255] {
             assert_eq!(added.get(place), None);
         }

@@ -8,15 +8,16 @@ use rkyv::{Archive, Deserialize, Serialize};
 use service_core::ServiceDescriptor;
 
 /// Version of everything two programs must agree on beyond [`shm_ring::LAYOUT_VERSION`].
-pub(crate) const PROTOCOL_VERSION: u32 = 1;
+pub(crate) const PROTOCOL_VERSION: u32 = 2;
 
 const MAGIC: [u8; 4] = *b"swb1";
 
 /// From client to server.
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
 pub(crate) enum FromClient {
-    /// The first message: whom the client means to reach.
-    Hello { instance: String },
+    /// The first message: whom the client means to reach, how far it trusts at most, and which build of a program it is
+    /// ([`shm_ring::BuildId`]; zeros if it cannot tell).
+    Hello { instance: String, trust: u8, build: [u8; 32] },
     /// The client needs a block of so many bytes for a request.
     Grow { len: u64 },
 }
@@ -24,8 +25,9 @@ pub(crate) enum FromClient {
 /// From server to client.
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
 pub(crate) enum FromServer {
-    /// The connection stands. Beside it come the lane's memfd and the ready set's.
-    Welcome { lane: u32, descriptor: ServiceDescriptor },
+    /// The connection stands, in this mode of trust. Beside it come the lane's memfd and the ready set's; if the mode is
+    /// `Isolated`, the two parts of the lane and a bell rope.
+    Welcome { lane: u32, trust: u8, descriptor: ServiceDescriptor },
     /// No connection; a code and a sentence.
     Refused { code: u8, message: String },
     /// The segment for requests that `Grow` asked for, at a place. Its memfd comes beside it.
@@ -93,7 +95,10 @@ mod tests {
 
     #[test]
     fn messages_read_back_as_they_were_written() {
-        for message in [FromClient::Hello { instance: "a.b@1".into() }, FromClient::Grow { len: 1 << 40 }] {
+        for message in [
+            FromClient::Hello { instance: "a.b@1".into(), trust: 2, build: [7; 32] },
+            FromClient::Grow { len: 1 << 40 },
+        ] {
             assert_eq!(FromClient::read(&message.to_bytes()), Ok(message));
         }
         let refused = FromServer::Refused { code: 8, message: "no".into() };
@@ -112,7 +117,7 @@ mod tests {
         let mut bytes = FromClient::Grow { len: 1 }.to_bytes();
         bytes[4] = 9;
         let error = FromClient::read(&bytes).unwrap_err();
-        assert_eq!(error.to_string(), "protocol version of the peer is 9, this program has 1");
+        assert_eq!(error.to_string(), "protocol version of the peer is 9, this program has 2");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod copy;
 mod errors;
 mod frame;
 #[cfg(any(test, fuzzing))]
@@ -23,6 +24,9 @@ mod handshake;
 mod names;
 mod runtime;
 mod server;
+mod trust;
 
-pub use runtime::{LocalBuilder, LocalRuntime, NAMESPACE_VARIABLE, RUNTIME_DIR_VARIABLE};
+pub use runtime::{LocalBuilder, LocalRuntime, NAMESPACE_VARIABLE, RUNTIME_DIR_VARIABLE, TRUST_VARIABLE};
 pub use server::{RunningService, Serve};
+pub use shm_ring::Trust;
+pub use shm_ring::rendezvous::Access;

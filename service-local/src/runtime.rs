@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service_core::{Address, Code, Deadline, Handler, InstanceInfo, Namespace, Outcome, Registry, Status, Transport};
-use shm_ring::rendezvous::{Connection, RuntimeDir};
+use shm_ring::Trust;
+use shm_ring::rendezvous::{Access, Connection, RuntimeDir};
 
-use crate::client::Cache;
+use crate::client::{Cache, Settings};
 use crate::errors;
 use crate::names::{address_of, parse_socket_name};
 use crate::server::Serve;
@@ -19,12 +20,17 @@ pub const RUNTIME_DIR_VARIABLE: &str = "SWITCHBOARD_RUNTIME_DIR";
 /// Names the namespace, in the environment.
 pub const NAMESPACE_VARIABLE: &str = "SWITCHBOARD_NAMESPACE";
 
+/// Names the mode of trust, in the environment: `checked` or `isolated`.
+pub const TRUST_VARIABLE: &str = "SWITCHBOARD_TRUST";
+
 /// Settings of a [`LocalRuntime`]; what is not set comes from the environment, then from the defaults.
 #[derive(Debug, Clone, Default)]
 pub struct LocalBuilder {
     dir: Option<PathBuf>,
     namespace: Option<Namespace>,
     spin: Option<Duration>,
+    trust: Option<Trust>,
+    access: Access,
 }
 
 impl LocalBuilder {
@@ -53,12 +59,32 @@ impl LocalBuilder {
         self
     }
 
+    /// How far services and clients of this user are trusted at most. Default: `SWITCHBOARD_TRUST` (`checked` or
+    /// `isolated`), else [`Trust::CHECKED`]. Those of other users are always isolated, and the other side may want less.
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
+    /// Which other users may call what is served here; by default none. Sockets get this mode and group, and directories
+    /// that are made for them let the same users through; those that are there already stay as they are.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
     /// Opens the runtime: makes the directory if need be. Costs a few system calls.
     ///
     /// # Errors
-    /// `FailedPrecondition` if the directory cannot be used, and why; `InvalidArgument` for a bad namespace in the
-    /// environment.
+    /// `FailedPrecondition` if the directory cannot be used, and why; `InvalidArgument` for a bad namespace or mode of
+    /// trust in the environment.
     pub fn open(self) -> Result<LocalRuntime, Status> {
+        let trust = match self.trust {
+            Some(trust) => trust,
+            None => trust_of_environment()?,
+        };
         let dir =
             self.dir.or_else(|| std::env::var_os(RUNTIME_DIR_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from));
         let dir = dir.unwrap_or_else(RuntimeDir::default_path);
@@ -68,16 +94,39 @@ impl LocalBuilder {
             (None, _) => Namespace::default(),
         };
         // Opened to find out now rather than at the first call.
-        RuntimeDir::open(&dir).map_err(|error| errors::not_run(&error))?;
-        let shared = Shared { dir, namespace, spin: self.spin, cache: Cache::default() };
+        to_connect(&dir, &self.access).map_err(|error| errors::not_run(&error))?;
+        let Self { spin, access, .. } = self;
+        let shared = Shared { dir, namespace, spin, trust, access, cache: Cache::default() };
         Ok(LocalRuntime { shared: Arc::new(shared) })
     }
+}
+
+fn trust_of_environment() -> Result<Trust, Status> {
+    match std::env::var(TRUST_VARIABLE).as_deref() {
+        Err(_) | Ok("" | "checked") => Ok(Trust::CHECKED),
+        Ok("isolated") => Ok(Trust::ISOLATED),
+        Ok(other) => {
+            let text = format!("{TRUST_VARIABLE} is `{other}`; `checked` and `isolated` are modes of trust");
+            Err(Status::new(Code::InvalidArgument, Outcome::NotRun, text))
+        }
+    }
+}
+
+/// Opens a directory to connect in it: another user's only where somebody has named it. Nobody names the default one,
+/// which may lie where everybody could have made it.
+fn to_connect(path: &Path, access: &Access) -> Result<RuntimeDir, shm_ring::Error> {
+    if path.starts_with(RuntimeDir::default_path()) || !path.exists() {
+        return RuntimeDir::open_for(path, access);
+    }
+    RuntimeDir::open_to_connect(path)
 }
 
 struct Shared {
     dir: PathBuf,
     namespace: Namespace,
     spin: Option<Duration>,
+    trust: Trust,
+    access: Access,
     cache: Cache,
 }
 
@@ -120,10 +169,34 @@ impl LocalRuntime {
         address.namespace.as_ref().unwrap_or(&self.shared.namespace)
     }
 
-    pub(crate) fn directory(&self, namespace: Option<&Namespace>) -> Result<Arc<RuntimeDir>, Status> {
-        let namespace = namespace.unwrap_or(&self.shared.namespace);
-        let path = self.shared.dir.join(namespace.as_str());
-        RuntimeDir::open(&path).map(Arc::new).map_err(|error| errors::not_run(&error))
+    pub(crate) fn trust(&self) -> Trust {
+        self.shared.trust
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.shared.access
+    }
+
+    fn path_of(&self, namespace: Option<&Namespace>) -> PathBuf {
+        self.shared.dir.join(namespace.unwrap_or(&self.shared.namespace).as_str())
+    }
+
+    /// A namespace's directory to connect in.
+    fn directory(&self, namespace: Option<&Namespace>) -> Result<Arc<RuntimeDir>, Status> {
+        let opened = to_connect(&self.path_of(namespace), &self.shared.access);
+        opened.map(Arc::new).map_err(|error| errors::not_run(&error))
+    }
+
+    /// A namespace's directory to serve in, which is this user's own.
+    pub(crate) fn directory_to_serve(&self, namespace: Option<&Namespace>) -> Result<Arc<RuntimeDir>, Status> {
+        let opened = RuntimeDir::open_for(&self.path_of(namespace), &self.shared.access);
+        opened.map(Arc::new).map_err(|error| errors::not_run(&error))
+    }
+}
+
+impl LocalRuntime {
+    fn settings(&self) -> Settings {
+        Settings { spin: self.shared.spin, trust: self.shared.trust }
     }
 }
 
@@ -133,7 +206,7 @@ const PROBE: Duration = Duration::from_millis(200);
 impl Registry for LocalRuntime {
     fn connect(&self, address: &Address, deadline: Option<Deadline>) -> Result<Arc<dyn Transport>, Status> {
         let dir = self.directory(address.namespace.as_ref())?;
-        let connection = self.shared.cache.connect(&dir, address, self.shared.spin, deadline).map_err(|status| {
+        let connection = self.shared.cache.connect(&dir, address, self.settings(), deadline).map_err(|status| {
             // The socket's name says less than the address.
             if status.code() == Code::NotFound {
                 let text = format!("no live instance of `{address}` in {}", dir.path().display());

@@ -1,125 +1,35 @@
 //! Room for payloads that are too large for a cell or a slot.
 //!
 //! An arena is a row of blocks in a few size classes. One process allocates from it: the one that writes the payloads.
-//! Its free lists and generations are private to it, so no peer can break them. The other side reads a block in place
-//! through a [`BlockRef`] and gives it back by one store into a word that only it writes (`returned`); the owner
+//! Its free lists and generations are private to it, so no peer can break them. The other side reads a block in place,
+//! by its name ([`BlockRef`]), or copies it out, and gives it back by one store into a word that only it writes
+//! (`returned`); the owner
 //! sweeps these words when a class has run dry. There is no shared free list and no read-modify-write between
 //! processes; what a killed reader had lent dies with the segment.
+//!
+//! An arena in a segment of its own has one owner and one reader for life: each is taken once. The two sides keep one
+//! promise that nothing here can check: a name is used for the payload that it was given for. Whoever breaks it reads
+//! other payloads of the same arena, in the mode `Checked` perhaps while they are written.
+
+mod layout;
+mod reader;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
+pub use layout::{ArenaLayout, CLASSES, Class, MAX_BLOCK};
+#[cfg(not(loom))]
+pub use reader::Lent;
+pub use reader::{ArenaReader, RequestBlocks};
+
 use crate::error::Error;
 use crate::peer::PeerWord;
-use crate::raw::LINE_PAIR;
-use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
+use crate::segment::{HEADER_BYTES, Memory, Role, Segment};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// Most size classes of one arena.
-pub const CLASSES: usize = 3;
-
-/// Largest block of one arena, in bytes.
-pub const MAX_BLOCK: usize = 1 << 30;
-
 const NONE: u32 = u32::MAX;
-
-/// One size class: how large its blocks are, and how many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Class {
-    /// Bytes of a block; a multiple of 128.
-    pub block: u32,
-    /// Blocks in the class.
-    pub count: u32,
-}
-
-/// The shape of an arena: classes by growing block size, then one `returned` word per block. By default without blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ArenaLayout {
-    classes: [Class; CLASSES],
-}
-
-impl ArenaLayout {
-    /// Checks the classes; a class without blocks is allowed.
-    ///
-    /// # Errors
-    /// [`Error::BadSegment`] if block sizes are not multiples of 128, do not grow, or the numbers are absurd.
-    pub fn new(classes: [Class; CLASSES]) -> Result<Self, Error> {
-        let mut below = 0;
-        for class in classes {
-            let fits = class.block as usize <= MAX_BLOCK && class.count <= 1 << 20;
-            let block = u64::from(class.block);
-            if class.count > 0 && (!block.is_multiple_of(LINE_PAIR as u64) || block <= below || !fits) {
-                return Err(Error::BadSegment { what: "arena class", found: block, expected: below });
-            }
-            below = below.max(block);
-        }
-        Ok(Self { classes })
-    }
-
-    pub(crate) fn from_words(words: &[u64]) -> Result<Self, Error> {
-        let mut classes = [Class::default(); CLASSES];
-        for (class, word) in classes.iter_mut().zip(words) {
-            *class = Class { block: *word as u32, count: (*word >> 32) as u32 };
-        }
-        Self::new(classes)
-    }
-
-    pub(crate) fn to_words(self) -> [u64; CLASSES] {
-        self.classes.map(|class| u64::from(class.count) << 32 | u64::from(class.block))
-    }
-
-    pub(crate) fn blocks(&self) -> u32 {
-        self.classes.iter().map(|class| class.count).sum()
-    }
-
-    fn returned_bytes(&self) -> usize {
-        (self.blocks() as usize * 8).next_multiple_of(LINE_PAIR)
-    }
-
-    pub(crate) fn section_bytes(&self) -> usize {
-        let blocks: usize = self.classes.iter().map(|class| class.block as usize * class.count as usize).sum();
-        self.returned_bytes() + blocks
-    }
-
-    /// Bytes of the largest payload that can ever fit.
-    pub fn largest(&self) -> usize {
-        self.classes.iter().filter(|class| class.count > 0).map(|class| class.block as usize).max().unwrap_or(0)
-    }
-
-    /// Offset from the arena's start and size of a block.
-    fn block(&self, index: u32) -> Option<(usize, usize)> {
-        let mut at = self.returned_bytes();
-        let mut first = 0;
-        for class in self.classes {
-            if index - first < class.count {
-                return Some((at + (index - first) as usize * class.block as usize, class.block as usize));
-            }
-            first += class.count;
-            at += class.block as usize * class.count as usize;
-        }
-        None
-    }
-}
-
-/// A segment of its own that holds one arena and nothing else: how a lane grows.
-impl Layout for ArenaLayout {
-    const KIND: u64 = 0x0061_7265_6e61; // "arena"
-
-    fn params(&self) -> [u64; 8] {
-        let [a, b, c] = self.to_words();
-        [a, b, c, 0, 0, 0, 0, 0]
-    }
-
-    fn from_params(params: &[u64; 8]) -> Result<Self, Error> {
-        Self::from_words(&params[..CLASSES])
-    }
-
-    fn bytes(&self) -> usize {
-        HEADER_BYTES + self.section_bytes()
-    }
-}
 
 /// Names a block and which of its lives, towards the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,16 +50,46 @@ impl BlockRef {
     }
 }
 
+/// Where something begins in shared memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Spot {
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) offset: usize,
+}
+
+/// Words in which a reader gives blocks back that lie in a segment which it cannot write.
+#[derive(Debug, Clone)]
+pub struct Returned {
+    pub(crate) at: Spot,
+    pub(crate) words: u32,
+}
+
 #[derive(Debug, Clone)]
 struct Arena {
-    segment: Arc<Memory>,
-    offset: usize,
+    returned: Spot,
+    blocks: Spot,
     layout: ArenaLayout,
 }
 
 impl Arena {
+    /// `returned` words and blocks, one behind the other.
+    fn whole(memory: Arc<Memory>, offset: usize, layout: ArenaLayout) -> Self {
+        let blocks = Spot { memory: Arc::clone(&memory), offset: offset + layout.returned_bytes() };
+        Self { returned: Spot { memory, offset }, blocks, layout }
+    }
+
+    /// The blocks of a segment whose own `returned` words are not used.
+    fn beside(memory: Arc<Memory>, layout: ArenaLayout, returned: Returned) -> Result<Self, Error> {
+        if layout.blocks() > returned.words {
+            let (found, expected) = (layout.blocks().into(), returned.words.into());
+            return Err(Error::BadSegment { what: "number of blocks", found, expected });
+        }
+        let blocks = Spot { memory, offset: HEADER_BYTES + layout.returned_bytes() };
+        Ok(Self { returned: returned.at, blocks, layout })
+    }
+
     fn returned(&self, index: u32) -> PeerWord<'_> {
-        PeerWord::at(self.segment.region(), self.offset + index as usize * 8)
+        PeerWord::at(self.returned.memory.region(), self.returned.offset + index as usize * 8)
     }
 }
 
@@ -173,6 +113,17 @@ impl fmt::Debug for ArenaOwner {
 
 impl ArenaOwner {
     pub(crate) fn new(segment: Arc<Memory>, offset: usize, layout: ArenaLayout) -> Self {
+        Self::of(Arena::whole(segment, offset, layout))
+    }
+
+    /// The owner of blocks in one place and their `returned` words in another.
+    #[cfg(not(loom))]
+    pub(crate) fn apart(blocks: Spot, returned: Spot, layout: ArenaLayout) -> Self {
+        Self::of(Arena { returned, blocks, layout })
+    }
+
+    fn of(arena: Arena) -> Self {
+        let layout = arena.layout;
         let blocks = layout.blocks();
         let zeros = || (0..blocks).map(|_| AtomicU32::new(0)).collect();
         let next: Box<[AtomicU32]> = (0..blocks).map(|i| AtomicU32::new(i + 1)).collect();
@@ -185,12 +136,27 @@ impl ArenaOwner {
             first += class.count;
             CachePadded::new(AtomicU64::new(head.into()))
         });
-        Self { arena: Arena { segment, offset, layout }, free, next, generations: zeros(), lent: zeros() }
+        Self { arena, free, next, generations: zeros(), lent: zeros() }
     }
 
-    /// The owner of an arena that has a segment to itself.
-    pub fn over(segment: &Segment<ArenaLayout>) -> Self {
-        Self::new(segment.memory(), HEADER_BYTES, *segment.layout())
+    /// The owner of an arena that has a segment to itself. There is one for each segment.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyAttached`] if it has, or had, an owner.
+    pub fn over(segment: &Segment<ArenaLayout>) -> Result<Self, Error> {
+        segment.take_role(Role::Producer)?;
+        Ok(Self::new(segment.memory(), HEADER_BYTES, *segment.layout()))
+    }
+
+    /// The same, where the reader cannot write the segment and gives blocks back elsewhere.
+    ///
+    /// # Errors
+    /// As [`over`](Self::over); [`Error::BadSegment`] if there are more blocks than words.
+    #[cfg(not(loom))]
+    pub fn over_with(segment: &Segment<ArenaLayout>, returned: Returned) -> Result<Self, Error> {
+        let arena = Arena::beside(segment.memory(), *segment.layout(), returned)?;
+        segment.take_role(Role::Producer)?;
+        Ok(Self::of(arena))
     }
 
     /// Bytes of the largest payload that can ever fit.
@@ -339,7 +305,7 @@ impl Block<'_> {
         }
         let arena = &self.owner.arena;
         let (offset, _) = arena.layout.block(self.at.index).expect("the block is ours");
-        arena.segment.region().copy_in(arena.offset + offset + self.written, bytes);
+        arena.blocks.memory.region().copy_in(arena.blocks.offset + offset + self.written, bytes);
         self.written += bytes.len();
         true
     }
@@ -352,7 +318,7 @@ impl Block<'_> {
         assert!(at <= self.written && bytes.len() <= self.limit - at, "{} bytes at {at} of a block", bytes.len());
         let arena = &self.owner.arena;
         let (offset, _) = arena.layout.block(self.at.index).expect("the block is ours");
-        arena.segment.region().copy_in(arena.offset + offset + at, bytes);
+        arena.blocks.memory.region().copy_in(arena.blocks.offset + offset + at, bytes);
         self.written = self.written.max(at + bytes.len());
     }
 
@@ -379,7 +345,7 @@ impl Block<'_> {
         self.at
     }
 
-    /// Hands the block to the reader: it comes back by [`ArenaReader::give_back`], or by [`ArenaOwner::reclaim`].
+    /// Hands the block to the reader: it comes back when that drops its [`Lent`] or discards it, or by [`ArenaOwner::reclaim`].
     pub fn lend(self) -> BlockRef {
         let at = self.at;
         self.owner.lent[at.index as usize].store(at.generation, Ordering::Relaxed);
@@ -394,68 +360,6 @@ impl Drop for Block<'_> {
     }
 }
 
-/// The reading side.
-#[derive(Debug)]
-pub struct ArenaReader {
-    arena: Arena,
-}
-
-impl ArenaReader {
-    pub(crate) fn new(segment: Arc<Memory>, offset: usize, layout: ArenaLayout) -> Self {
-        Self { arena: Arena { segment, offset, layout } }
-    }
-
-    /// The reader of an arena that has a segment to itself.
-    pub fn over(segment: &Segment<ArenaLayout>) -> Self {
-        Self::new(segment.memory(), HEADER_BYTES, *segment.layout())
-    }
-
-    /// A payload in place, for the trust mode `Checked`: the peer is taken to keep the protocol and not to write a
-    /// block that it has handed over. The reference and the length are checked whatever the peer does.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] if there is no such block or the length exceeds it.
-    #[cfg(not(loom))]
-    #[allow(unsafe_code)] // The one soundness assumption of `Checked`; see the front page.
-    pub fn read(&self, at: BlockRef, len: usize) -> Result<&[u8], Error> {
-        let offset = self.check(at, len)?;
-        // SAFETY: by the assumption of `Checked` the peer, of our own user, does not write the block between its
-        // publication and its return; the caller holds the slot or the reply, which is what keeps it lent.
-        Ok(unsafe { self.arena.segment.region().bytes(self.arena.offset + offset, len) })
-    }
-
-    /// Copies the first bytes of a payload out, as many as `to` has. Nothing is assumed of the peer: it may be writing the
-    /// block meanwhile, but not what is in `to` afterwards.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    #[cfg(not(loom))]
-    pub fn copy_out(&self, at: BlockRef, to: &mut [u8]) -> Result<(), Error> {
-        let offset = self.check(at, to.len())?;
-        self.arena.segment.region().copy_out(self.arena.offset + offset, to);
-        Ok(())
-    }
-
-    /// Where a block begins in the arena, if there is such a block and it is as long as that.
-    pub(crate) fn check(&self, at: BlockRef, len: usize) -> Result<usize, Error> {
-        let Some((offset, size)) = self.arena.layout.block(at.index) else {
-            return Err(Error::Corrupt { what: "block index", found: at.index.into(), at: 0 });
-        };
-        if len > size {
-            return Err(Error::Corrupt { what: "block length", found: len as u64, at: at.index.into() });
-        }
-        Ok(offset)
-    }
-
-    /// Gives a block back after its last read. One store. A name that is no block of this arena is ignored.
-    pub fn give_back(&self, at: BlockRef) {
-        if at.index < self.arena.layout.blocks() {
-            // ORDERING: Release, pairs with the Acquire load in `ArenaOwner::sweep`: our reads are over.
-            self.arena.returned(at.index).store(at.generation.into(), Ordering::Release);
-        }
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -467,7 +371,7 @@ mod tests {
     fn arena() -> (ArenaOwner, ArenaReader) {
         let layout = ArenaLayout::new([class(128, 2), class(1024, 1), class(0, 0)]).unwrap();
         let segment = Segment::heap(layout, 1);
-        (ArenaOwner::over(&segment), ArenaReader::over(&segment))
+        (ArenaOwner::over(&segment).unwrap(), ArenaReader::over(&segment).unwrap())
     }
 
     #[test]
@@ -477,7 +381,8 @@ mod tests {
         assert!(block.append(&[1; 100]) && block.append(&[2; 200]));
         assert!(!block.append(&[3]), "one byte over what was asked for");
         let len = block.len();
-        let bytes = reader.read(block.lend(), len).unwrap();
+        let at = block.lend();
+        let bytes = reader.lent(at, len).unwrap();
         assert_eq!((bytes.len(), bytes[99], bytes[100], bytes[299]), (300, 1, 2, 2));
     }
 
@@ -486,19 +391,42 @@ mod tests {
         let (owner, reader) = arena();
         let lent = owner.allocate(1000).unwrap().lend();
         assert!(owner.allocate(1000).is_none());
-        reader.give_back(BlockRef { generation: lent.generation + 1, ..lent });
+        reader.discard(BlockRef { generation: lent.generation + 1, ..lent });
         assert!(owner.allocate(1000).is_none());
-        reader.give_back(lent);
+        reader.discard(lent);
         let again = owner.allocate(1000).unwrap();
         assert_eq!(again.at().index, lent.index);
         assert_ne!(again.at().generation, lent.generation);
     }
 
     #[test]
+    fn a_block_that_is_read_in_place_is_neither_given_back_nor_read_a_second_time() {
+        let (owner, reader) = arena();
+        let at = owner.allocate(1000).unwrap().lend();
+        let reading = reader.lent(at, 1000).unwrap();
+        assert!(matches!(reader.lent(at, 1000), Err(Error::Corrupt { .. })));
+        reader.discard(at);
+        assert!(owner.allocate(1000).is_none(), "it is with its reader");
+        drop(reading);
+        assert!(owner.allocate(1000).is_some());
+    }
+
+    #[test]
+    fn an_arena_has_one_owner_and_one_reader_for_life() {
+        let layout = ArenaLayout::new([class(128, 2), class(1024, 1), class(0, 0)]).unwrap();
+        let segment = Segment::heap(layout, 1);
+        drop((ArenaOwner::over(&segment).unwrap(), ArenaReader::over(&segment).unwrap()));
+        let ours = std::process::id();
+        assert!(matches!(ArenaOwner::over(&segment), Err(Error::AlreadyAttached { pid, .. }) if pid == ours));
+        assert!(matches!(ArenaReader::over(&segment), Err(Error::AlreadyAttached { .. })));
+        assert!(matches!(RequestBlocks::over(&segment), Err(Error::AlreadyAttached { .. })));
+    }
+
+    #[test]
     fn a_block_is_freed_once_however_often_it_is_claimed_back() {
         let (owner, reader) = arena();
         let lent = owner.allocate(1000).unwrap().lend();
-        reader.give_back(lent);
+        reader.discard(lent);
         owner.reclaim(lent);
         owner.reclaim(lent);
         let held = owner.allocate(1000).unwrap();
@@ -527,7 +455,7 @@ mod tests {
             assert!(block.append(&vec![i as u8 + 1; *len]));
         }
         for (i, (block, len)) in blocks.iter().enumerate() {
-            assert!(reader.read(block.at(), *len).unwrap().iter().all(|byte| *byte == i as u8 + 1));
+            assert!(reader.bytes(block.at(), *len).unwrap().iter().all(|byte| *byte == i as u8 + 1));
         }
     }
 
@@ -535,10 +463,10 @@ mod tests {
     fn a_reference_outside_the_arena_or_a_length_over_its_block_is_corrupt() {
         let (_owner, reader) = arena();
         for (index, len) in [(3, 1), (u32::MAX, 1), (0, 129), (2, 1025), (1, usize::MAX)] {
-            let read = reader.read(BlockRef { index, generation: 1 }, len);
+            let read = reader.bytes(BlockRef { index, generation: 1 }, len);
             assert!(matches!(read, Err(Error::Corrupt { .. })), "{index} {len}: {read:?}");
         }
-        reader.give_back(BlockRef { index: u32::MAX, generation: 1 });
+        reader.discard(BlockRef { index: u32::MAX, generation: 1 });
     }
 
     #[test]

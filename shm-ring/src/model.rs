@@ -110,11 +110,12 @@ pub fn relay(ready: ReadySet, lane: u32) -> (Relay, Ringer) {
 /// An arena of one block of 128 bytes.
 ///
 /// # Panics
-/// Never: the layout is a legal one.
+/// Never: the layout is a legal one, and the segment is new.
 pub fn arena() -> (ArenaOwner, ArenaReader) {
     let mut classes = [Class::default(); CLASSES];
     classes[0] = Class { block: LINE_PAIR as u32, count: 1 };
     let layout = ArenaLayout::new(classes).expect("a legal layout");
     let segment = Segment::heap(layout, 1);
-    (ArenaOwner::over(&segment), ArenaReader::over(&segment))
+    let owner = ArenaOwner::over(&segment).expect("a new segment has no owner");
+    (owner, ArenaReader::over(&segment).expect("nor a reader"))
 }

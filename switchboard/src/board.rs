@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service_core::{Address, Connector, Handler, InstanceInfo, Registry, Status};
-use service_local::{LocalBuilder, LocalRuntime, RunningService};
+use service_local::{Access, LocalBuilder, LocalRuntime, RunningService, Trust};
 
 /// Serves services and reaches them by name. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
@@ -57,7 +57,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The directory of the sockets; made if it is not there, and refused if it is another user's.
+    /// The directory of the sockets; made if it is not there. In one of another user's services can be called that let
+    /// this user in; to serve there is refused.
     ///
     /// Default: `SWITCHBOARD_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/switchboard`, else `switchboard-UID` in the
     /// temporary directory.
@@ -79,11 +80,25 @@ impl Builder {
         Self { local: self.local.spin(spin) }
     }
 
+    /// How far services and clients of this user are trusted at most. Default: `SWITCHBOARD_TRUST` (`checked` or
+    /// `isolated`), else [`Trust::CHECKED`]. Those of other users are always isolated, and the other side may want less.
+    pub fn trust(self, trust: Trust) -> Self {
+        Self { local: self.local.trust(trust) }
+    }
+
+    /// Which other users may call what is served here; by default none. Sockets get this mode and group, and directories
+    /// that are made for them let the same users through; those that are there already stay as they are.
+    ///
+    /// The other users name the directory by [`runtime_dir`](Self::runtime_dir), which may then belong to somebody else.
+    pub fn access(self, access: Access) -> Self {
+        Self { local: self.local.access(access) }
+    }
+
     /// Opens the switchboard: makes the directory if need be. Costs a few system calls.
     ///
     /// # Errors
-    /// `FailedPrecondition` if the directory cannot be used, and why; `InvalidArgument` for a bad namespace in the
-    /// environment.
+    /// `FailedPrecondition` if the directory cannot be used, and why; `InvalidArgument` for a bad namespace or mode of
+    /// trust in the environment.
     pub fn open(self) -> Result<Switchboard, Status> {
         Ok(Switchboard { local: self.local.open()? })
     }
@@ -105,6 +120,29 @@ impl Serve {
     /// Most connections at once, 1 to 16,384; default 1,024. One more is refused with `ResourceExhausted`.
     pub fn max_connections(self, connections: u32) -> Self {
         Self { inner: self.inner.map(|serve| serve.max_connections(connections)) }
+    }
+
+    /// Most connections of one user at once, 1 to 16,384; default 1,024. One more is refused with `ResourceExhausted`.
+    pub fn max_connections_per_user(self, connections: u32) -> Self {
+        Self { inner: self.inner.map(|serve| serve.max_connections_per_user(connections)) }
+    }
+
+    /// Calls in flight of one connection, rounded up to a power of two, up to 16,384; default 128. One more waits for its
+    /// turn in the client. Each costs 256 bytes of shared memory.
+    pub fn max_calls(self, calls: u32) -> Self {
+        Self { inner: self.inner.map(|serve| serve.max_calls(calls)) }
+    }
+
+    /// Most bytes that one connection may have for large payloads in each direction, beyond what every lane has; up to
+    /// 1 GiB, which is the default. A call that needs more is `ResourceExhausted`.
+    pub fn max_bytes(self, bytes: usize) -> Self {
+        Self { inner: self.inner.map(|serve| serve.max_bytes(bytes)) }
+    }
+
+    /// How far clients are trusted at most; default: as the [`Builder`] says. Clients of other users are always isolated,
+    /// and a client may want to be trusted less.
+    pub fn trust(self, trust: Trust) -> Self {
+        Self { inner: self.inner.map(|serve| serve.trust(trust)) }
     }
 
     /// Starts the workers, then opens the door: from here on the name can be called.

@@ -10,7 +10,7 @@ pub use service_core::{
     Address, Caller, Code, Connector, Context, Deadline, Handler, HistogramSnapshot, InstanceId, InstanceInfo,
     MethodSnapshot, NameError, Namespace, Outcome, Registry, ServiceDescriptor, ServiceName, ServiceStats, Status,
 };
-pub use service_local::RunningService;
+pub use service_local::{Access, RunningService, Trust};
 pub use service_macros::service;
 
 #[doc(hidden)]

@@ -22,7 +22,7 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("shm-ring/src/typed/archive.rs", "one function reads archives of trusted writers without validation"),
     ("shm-ring/src/spsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/mpsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),
-    ("shm-ring/src/arena.rs", "one function gives a payload in place: the assumption of `Checked`"),
+    ("shm-ring/src/arena/reader.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/clock.rs", "the time-stamp counter is an intrinsic"),
     ("shm-ring/src/rendezvous/identity.rs", "peer credentials that the safe wrappers lack"),
     ("shm-ring/src/tasks/tokio.rs", "tokio wants a promise that a descriptor stays open"),

@@ -11,7 +11,7 @@ fn a_block_is_used_again_only_after_it_was_given_back() {
     explore("arena return", None, || {
         let (owner, reader) = arena();
         let lent = owner.allocate(8).unwrap().lend();
-        let returner = thread::spawn(move || reader.give_back(lent));
+        let returner = thread::spawn(move || reader.discard(lent));
         let again = owner.allocate(8).map(|block| block.at());
         returner.join().unwrap();
         let after = owner.allocate(8).map(|block| block.at());
@@ -30,7 +30,7 @@ fn a_block_that_was_given_back_once_is_not_taken_back_again() {
     explore("arena second life", None, || {
         let (owner, reader) = arena();
         let first = owner.allocate(8).unwrap().lend();
-        let returner = thread::spawn(move || reader.give_back(first));
+        let returner = thread::spawn(move || reader.discard(first));
         let early = owner.allocate(8).map(|block| block.lend());
         returner.join().unwrap();
         let second = early.or_else(|| owner.allocate(8).map(|block| block.lend()));

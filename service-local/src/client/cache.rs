@@ -3,14 +3,12 @@
 //! The cache belongs to a [`crate::LocalRuntime`] and its clones; a program has one of these, unless it wants two
 //! settings of how to wait.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
 use service_core::{Address, Code, Deadline, Outcome, Status, lock_until};
 use shm_ring::rendezvous::RuntimeDir;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::connection::LocalConnection;
+use super::connection::{LocalConnection, Settings};
 use crate::names::{parse_socket_name, socket_name};
 
 /// Where threads that want the same instance wait for the one that connects.
@@ -29,11 +27,11 @@ impl Cache {
         &self,
         dir: &Arc<RuntimeDir>,
         address: &Address,
-        spin: Option<Duration>,
+        settings: Settings,
         deadline: Option<Deadline>,
     ) -> Result<Arc<LocalConnection>, Status> {
         if let Some(instance) = &address.instance {
-            return self.connect_to(dir, socket_name(&address.service, instance), spin, deadline);
+            return self.connect_to(dir, socket_name(&address.service, instance), settings, deadline);
         }
         let names = dir.names().map_err(|error| crate::errors::not_run(&error))?;
         let candidates = names
@@ -41,7 +39,7 @@ impl Cache {
             .filter(|name| parse_socket_name(name).is_some_and(|(service, _)| service == address.service));
         let mut last = Status::new(Code::NotFound, Outcome::NotRun, format!("no instance of `{address}`"));
         for name in candidates {
-            match self.connect_to(dir, name, spin, deadline) {
+            match self.connect_to(dir, name, settings, deadline) {
                 Ok(connection) => return Ok(connection),
                 Err(status) => last = status,
             }
@@ -53,7 +51,7 @@ impl Cache {
         &self,
         dir: &Arc<RuntimeDir>,
         name: String,
-        spin: Option<Duration>,
+        settings: Settings,
         deadline: Option<Deadline>,
     ) -> Result<Arc<LocalConnection>, Status> {
         let entry = {
@@ -69,7 +67,7 @@ impl Cache {
         }
         // The dead one's descriptors and memory go before the new one's come.
         *held = None;
-        let connection = LocalConnection::open(dir, name, spin, deadline)?;
+        let connection = LocalConnection::open(dir, name, settings, deadline)?;
         *held = Some(Arc::clone(&connection));
         Ok(connection)
     }

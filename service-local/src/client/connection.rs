@@ -1,6 +1,6 @@
 //! A connection to one instance: the lane, the call path, and the end.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -9,21 +9,23 @@ use service_core::{
     CallTimes, Code, Deadline, Decode, Encode, Encoded, MethodIndex, Outcome, ServiceDescriptor, Status, Transport,
     encode_block, encode_small,
 };
-use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef};
+use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef, Lent};
 use shm_ring::cells::{Claim, Refused};
 use shm_ring::lane::ClientLane;
-use shm_ring::ready::{Rang, ReadySet};
+use shm_ring::ready::{Rang, ReadySet, Ringer};
 use shm_ring::rendezvous::{Connection, Event, Next, Received, RuntimeDir, Watch, Watched, own_uid, watch};
 use shm_ring::slot::{Call, ReplyHeader, Waited};
 use shm_ring::wait::SpinBudget;
-use shm_ring::{Segment, clock};
+use shm_ring::{ReadOnly, Segment, Trust, clock};
 
 use super::slots::{GivenUp, Waiting};
+use crate::copy::with_callers_room;
 use crate::errors;
 use crate::frame::{Cell, KIND_CALL, Meta, Payload, Reply, read_tag};
-use crate::growth::{Added, Owners, Readers, block_for};
+use crate::growth::{Added, MAX_BYTES, Owners, Readers, block_for, index_of};
 use crate::handshake::{FromClient, FromServer};
 use crate::server::BlockSink;
+use crate::trust;
 
 /// How long connecting and the handshake may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -46,6 +48,13 @@ struct Reading {
     refused: Vec<(u64, String)>,
 }
 
+/// How a connection is made and used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) spin: Option<Duration>,
+    pub(crate) trust: Trust,
+}
+
 /// A connection from this process to one instance; shared by all threads.
 #[derive(Debug)]
 pub(crate) struct LocalConnection {
@@ -53,6 +62,8 @@ pub(crate) struct LocalConnection {
     name: String,
     descriptor: ServiceDescriptor,
     lane: ClientLane,
+    /// How far the service is trusted.
+    trust: Trust,
     spin: SpinBudget,
     given_up: GivenUp,
     waiting: Waiting,
@@ -74,7 +85,7 @@ impl LocalConnection {
     pub(super) fn open(
         dir: &RuntimeDir,
         name: String,
-        spin: Option<Duration>,
+        settings: Settings,
         deadline: Option<Deadline>,
     ) -> Result<Arc<Self>, Status> {
         let until_ns = deadline.map(Deadline::as_monotonic_ns);
@@ -88,29 +99,43 @@ impl LocalConnection {
         };
         let socket = Connection::connect(dir, &name, left(until_ns)).map_err(failed)?;
         let peer = socket.peer();
-        if peer.uid != own_uid() {
+        if !dir.vouches_for(peer.uid) {
             let text = format!("`{name}` is served by user {}, this process runs as {}", peer.uid, own_uid());
             return Err(Status::new(Code::PermissionDenied, Outcome::NotRun, text));
         }
+        let wanted = match settings.trust {
+            trust if peer.uid == own_uid() => trust,
+            trust => trust.max(Trust::towards(peer.uid)),
+        };
         let shake = || {
-            socket.send(&FromClient::Hello { instance: name.clone() }.to_bytes(), &[])?;
+            let hello = FromClient::Hello {
+                instance: name.clone(),
+                trust: trust::to_byte(wanted),
+                build: if wanted.is_trusted() { trust::own_build() } else { Default::default() },
+            };
+            socket.send(&hello.to_bytes(), &[])?;
             let source = std::io::ErrorKind::TimedOut.into();
             socket
                 .receive_within(left(until_ns))?
                 .ok_or(shm_ring::Error::System { what: "waiting for the welcome", source })
         };
         let received = shake().map_err(failed)?;
-        let (index, descriptor) = read_welcome(&name, &received)?;
-        let lane = open_lane(&received, index).map_err(|error| errors::not_run(&error))?;
+        let (index, granted, descriptor) = read_welcome(&name, &received)?;
+        let trust = trust::accept(wanted, granted).ok_or_else(|| {
+            let text = format!("`{name}` granted less protection than was asked for ({wanted})");
+            Status::new(Code::FailedPrecondition, Outcome::NotRun, text)
+        })?;
+        let lane = open_lane(received, index, trust).map_err(|error| errors::not_run(&error))?;
         let connection = Arc::new(Self {
             name,
             descriptor,
             lane,
-            spin: SpinBudget::new(spin),
+            trust,
+            spin: SpinBudget::new(settings.spin),
             given_up: GivenUp::default(),
             waiting: Waiting::default(),
-            added_requests: Added::new(),
-            added_replies: Added::new(),
+            added_requests: Added::up_to(MAX_BYTES),
+            added_replies: Added::up_to(MAX_BYTES),
             socket,
             reading: Mutex::default(),
             server_died: AtomicBool::new(false),
@@ -146,7 +171,7 @@ impl LocalConnection {
         Owners { own: &self.lane.request_blocks, added: &self.added_requests }
     }
 
-    fn replies(&self) -> Readers<'_> {
+    fn replies(&self) -> Readers<'_, ArenaReader> {
         Readers { own: &self.lane.reply_blocks, added: &self.added_replies }
     }
 
@@ -166,7 +191,7 @@ impl LocalConnection {
             if let Some((place, block)) = left.reply
                 && let Ok(arena) = self.reply_arena(place)
             {
-                arena.give_back(block);
+                arena.discard(block);
             }
         }
     }
@@ -285,7 +310,7 @@ impl LocalConnection {
         match message {
             FromServer::RequestSegment { len, place } => {
                 socket.asked.retain(|asked| *asked != len);
-                if !self.added_requests.put(place, ArenaOwner::over(&Segment::open(descriptor()?)?)) {
+                if !self.added_requests.put(place, ArenaOwner::over(&Segment::open(descriptor()?)?)?) {
                     return Err(bad(format!("place {place} is taken")));
                 }
             }
@@ -296,7 +321,11 @@ impl LocalConnection {
                 socket.refused.push((len, message));
             }
             FromServer::ReplySegment { place } => {
-                if !self.added_replies.put(place, ArenaReader::over(&Segment::open(descriptor()?)?)) {
+                let reader = match self.lane.returned(index_of(place)) {
+                    Some(returned) => ArenaReader::over_read_only(&ReadOnly::open(descriptor()?)?, returned)?,
+                    None => ArenaReader::over(&Segment::open(descriptor()?)?)?,
+                };
+                if !self.added_replies.put(place, reader) {
                     return Err(bad(format!("place {place} is taken")));
                 }
             }
@@ -338,9 +367,33 @@ impl LocalConnection {
         call.read(&mut inline.words[..1]);
         let at = BlockRef::from_word(inline.words[0]);
         let arena = self.reply_arena(header.place)?;
-        let _back = GiveBack { arena, at };
-        let bytes = arena.read(at, len).map_err(|error| self.broken(&error.to_string()))?;
-        self.read_reply(header, bytes, reply)
+        if self.trust.is_isolated() {
+            return self.deliver_a_copy(arena, at, header, reply);
+        }
+        // The block goes back when this is dropped, even by a reader that panics.
+        let bytes: Lent<'_> = arena.lent(at, len).map_err(|error| self.broken(&error.to_string()))?;
+        self.read_reply(header, &bytes, reply)
+    }
+
+    /// As [`deliver`](Self::deliver), of what is in a block and may be written by anybody.
+    #[cold]
+    fn deliver_a_copy(
+        &self,
+        arena: &ArenaReader,
+        at: BlockRef,
+        header: ReplyHeader,
+        reply: &mut dyn Decode,
+    ) -> Result<(), Status> {
+        let len = header.len as usize;
+        // A length that no block has makes no room.
+        arena.admit(at, len).map_err(|error| self.broken(&error.to_string()))?;
+        with_callers_room(|copy| {
+            let room = copy.room(len);
+            let copied = arena.copy_out(at, room);
+            arena.discard(at);
+            copied.map_err(|error| self.broken(&error.to_string()))?;
+            self.read_reply(header, room, reply)
+        })
     }
 
     #[inline]
@@ -464,25 +517,13 @@ impl Transport for LocalConnection {
     }
 }
 
-/// Returns a reply's block even if its reader panics.
-struct GiveBack<'a> {
-    arena: &'a ArenaReader,
-    at: BlockRef,
-}
-
-impl Drop for GiveBack<'_> {
-    fn drop(&mut self) {
-        self.arena.give_back(self.at);
-    }
-}
-
 fn left(until_ns: Option<u64>) -> Duration {
     until_ns.map_or(CONNECT, |until| Duration::from_nanos(until.saturating_sub(clock::kernel_ns())).min(CONNECT))
 }
 
-fn read_welcome(name: &str, received: &Received) -> Result<(u32, ServiceDescriptor), Status> {
+fn read_welcome(name: &str, received: &Received) -> Result<(u32, u8, ServiceDescriptor), Status> {
     match FromServer::read(&received.bytes) {
-        Ok(FromServer::Welcome { lane, descriptor }) => Ok((lane, descriptor)),
+        Ok(FromServer::Welcome { lane, trust, descriptor }) => Ok((lane, trust, descriptor)),
         Ok(FromServer::Refused { code, message }) => {
             let code = Code::from_u8(code).unwrap_or(Code::Unknown);
             Err(Status::new(code, Outcome::NotRun, message))
@@ -498,11 +539,17 @@ fn read_welcome(name: &str, received: &Received) -> Result<(u32, ServiceDescript
     }
 }
 
-fn open_lane(received: &Received, index: u32) -> Result<ClientLane, shm_ring::Error> {
-    let [lane, ready] = &received.fds[..] else {
-        let what = format!("{} descriptors instead of two", received.fds.len());
-        return Err(shm_ring::Error::BadMessage { during: "the handshake", what });
+fn open_lane(received: Received, index: u32, trust: Trust) -> Result<ClientLane, shm_ring::Error> {
+    let wrong = |fds: Vec<OwnedFd>| {
+        let what = format!("{} descriptors with a lane in the mode `{trust}`", fds.len());
+        shm_ring::Error::BadMessage { during: "the handshake", what }
     };
+    if trust.is_isolated() {
+        let [up, down, rope] = <[OwnedFd; 3]>::try_from(received.fds).map_err(wrong)?;
+        let (up, down) = (Segment::open(up.as_fd())?, ReadOnly::open(down.as_fd())?);
+        return ClientLane::apart(&up, &down, Ringer::from_fd(rope)?);
+    }
+    let [lane, ready] = <[OwnedFd; 2]>::try_from(received.fds).map_err(wrong)?;
     ClientLane::new(&Segment::open(lane.as_fd())?, ReadySet::new(&Segment::open(ready.as_fd())?), index)
 }
 

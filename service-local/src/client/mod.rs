@@ -5,3 +5,4 @@ mod connection;
 mod slots;
 
 pub(crate) use cache::Cache;
+pub(crate) use connection::Settings;

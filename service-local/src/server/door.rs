@@ -6,13 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use service_core::{Caller, Code};
 use shm_ring::lane::ServerLane;
-use shm_ring::rendezvous::{Connection, Event, Listener, Next, Watch, Watched, own_uid, watch};
-use shm_ring::{Segment, clock};
+use shm_ring::ready::Relay;
+use shm_ring::rendezvous::{Connection, Event, Listener, Next, Watch, Watched, watch};
+use shm_ring::{Segment, SegmentOptions, Trust, clock};
 
 use super::Hub;
-use super::lane::Lane;
+use super::lane::{Lane, Terms};
+use super::quota::Share;
+use super::rope::Rope;
 use super::segments::grow_requests;
 use crate::handshake::{FromClient, FromServer};
+use crate::trust;
 
 /// How long a client may take from connecting to its first message.
 const HELLO_NS: u64 = 5_000_000_000;
@@ -70,6 +74,20 @@ impl Visitors {
         self.watches().1.entry(id).or_default().push(watch);
     }
 
+    /// For a visitor who is still there: else the watch ends at once. Of watches that have ended by themselves only the
+    /// first two are kept, which are the visitor's own.
+    pub(super) fn add_to(&self, id: u64, watch: Watch) {
+        let mut watches = self.watches();
+        let ended = watches.1.get_mut(&id).map(|kept| {
+            let ended = kept.split_off(kept.len().min(2));
+            kept.push(watch);
+            ended
+        });
+        drop(watches);
+        // As in `remove`.
+        drop(ended);
+    }
+
     fn remove(&self, id: u64) {
         let gone = self.watches().1.remove(&id);
         // Dropped outside the lock: a watch's end may drop the visitor, who may come here.
@@ -83,8 +101,8 @@ impl Visitors {
 }
 
 enum State {
-    /// Connected, nothing said yet.
-    Silent(Connection),
+    /// Connected, nothing said yet. The share is given back when something is.
+    Silent(Connection, #[allow(dead_code, reason = "held for its drop")] Share),
     Calling(Arc<Lane>),
     Gone,
 }
@@ -98,9 +116,17 @@ struct Visitor {
 
 impl Visitor {
     fn admit(hub: &Arc<Hub>, connection: Connection) -> Result<(), shm_ring::Error> {
+        let uid = connection.peer().uid;
+        let Some(share) = hub.silent.take(uid) else {
+            let limit = hub.silent.limit();
+            let text =
+                format!("user {uid} has {limit} connections to `{}` that said nothing yet, its limit", hub.instance);
+            refuse(&connection, Code::ResourceExhausted, text);
+            return Ok(());
+        };
         let (fd, pidfd) = (connection.fd(), Arc::new(connection.peer().pidfd()?));
         let id = hub.visitors.new_id();
-        let state = Mutex::new(State::Silent(connection));
+        let state = Mutex::new(State::Silent(connection, share));
         let visitor = Arc::new(Self { id, hub: Arc::clone(hub), state });
         let until = clock::kernel_ns().saturating_add(HELLO_NS);
         let watched = Arc::clone(&visitor) as Arc<dyn Watched>;
@@ -131,7 +157,7 @@ impl Visitor {
     fn read(&self) -> Next {
         let mut state = self.state();
         let received = match &*state {
-            State::Silent(connection) => connection.try_receive(),
+            State::Silent(connection, _) => connection.try_receive(),
             State::Calling(lane) => lane.connection.try_receive(),
             State::Gone => return Next::Stop,
         };
@@ -141,16 +167,17 @@ impl Visitor {
             Err(error) => Err(error.to_string()),
         };
         match (std::mem::replace(&mut *state, State::Gone), message) {
-            (State::Silent(connection), Ok(FromClient::Hello { instance })) => {
-                if let Some(lane) = self.hub.welcome(connection, &instance) {
+            (State::Silent(connection, _), Ok(FromClient::Hello { instance, trust, build })) => {
+                let wish = Wish { trust, build };
+                if let Some(lane) = self.hub.welcome(self.id, connection, &instance, &wish) {
                     *state = State::Calling(lane);
                     return Next::Keep;
                 }
             }
-            (State::Silent(connection), Ok(other)) => {
+            (State::Silent(connection, _), Ok(other)) => {
                 refuse(&connection, Code::FailedPrecondition, format!("{other:?} before Hello"));
             }
-            (State::Silent(connection), Err(error)) => refuse(&connection, Code::FailedPrecondition, error),
+            (State::Silent(connection, _), Err(error)) => refuse(&connection, Code::FailedPrecondition, error),
             (State::Calling(lane), Ok(FromClient::Grow { len })) => {
                 let grown = grow(&lane, len);
                 *state = State::Calling(lane);
@@ -225,33 +252,53 @@ fn refuse(connection: &Connection, code: Code, message: String) {
     let _ = connection.send(&FromServer::Refused { code: code.as_u8(), message }.to_bytes(), &[]);
 }
 
+/// What a client wants of its connection.
+struct Wish {
+    trust: u8,
+    build: [u8; 32],
+}
+
 impl Hub {
-    /// Gives a client its lane, or refuses it.
-    fn welcome(&self, connection: Connection, instance: &str) -> Option<Arc<Lane>> {
+    /// Gives a client its lane, or refuses it. Who is not let in by the file system does not come here.
+    fn welcome(self: &Arc<Self>, id: u64, connection: Connection, instance: &str, wish: &Wish) -> Option<Arc<Lane>> {
         let peer = connection.peer();
         let caller = Caller { uid: peer.uid, gid: peer.gid, pid: peer.pid };
-        if peer.uid != own_uid() {
-            let text = format!("`{}` serves user {} only, not user {}", self.instance, own_uid(), peer.uid);
-            refuse(&connection, Code::PermissionDenied, text);
-            return None;
-        }
         if instance != self.instance {
             refuse(&connection, Code::NotFound, format!("here is `{}`, not `{instance}`", self.instance));
             return None;
         }
-        let mut connection = Some(connection);
+        let Some(share) = self.connected.take(caller.uid) else {
+            let (uid, limit) = (caller.uid, self.connected.limit());
+            let text = format!("user {uid} has {limit} connections to `{}`, its limit", self.instance);
+            refuse(&connection, Code::ResourceExhausted, text);
+            return None;
+        };
+        let trust = trust::agree(self.trust, wish.trust, &wish.build, caller.uid);
+        let (mut connection, mut share, mut rope) = (Some(connection), Some(share), None);
         let made = self.lanes.insert(|index| {
             if self.is_stopping() {
                 return Err((Code::Unavailable, format!("`{}` is stopping", self.instance)));
             }
-            let connection_now = connection.take().ok_or((Code::Internal, String::new()))?;
-            self.make_lane(index, caller, connection_now).map_err(|(back, error)| {
+            let (Some(connection_now), Some(share)) = (connection.take(), share.take()) else {
+                return Err((Code::Internal, String::new()));
+            };
+            let made = self.make_lane(index, trust, caller, share, connection_now).map_err(|(back, error)| {
                 connection = Some(back);
                 (Code::ResourceExhausted, error.to_string())
+            });
+            made.map(|(lane, relay)| {
+                rope = relay;
+                lane
             })
         });
         let (code, message) = match made {
-            Some(Ok(lane)) => return Some(lane),
+            Some(Ok(lane)) => {
+                if let Some(Err(error)) = rope.map(|relay| Rope::hang(id, self, &lane, relay)) {
+                    tracing::warn!(service = self.instance, %error, "connection ended");
+                    lane.connection.hang_up();
+                }
+                return Some(lane);
+            }
             Some(Err(refusal)) => refusal,
             None => {
                 let text = format!("`{}` has {} connections, its limit", self.instance, self.lanes.count());
@@ -267,18 +314,34 @@ impl Hub {
     fn make_lane(
         &self,
         index: u32,
+        trust: Trust,
         caller: Caller,
+        share: Share,
         connection: Connection,
-    ) -> Result<Lane, (Connection, shm_ring::Error)> {
+    ) -> Result<(Lane, Option<Relay>), (Connection, shm_ring::Error)> {
+        let descriptor = self.handler.descriptor().clone();
+        let welcome = FromServer::Welcome { lane: index, trust: trust::to_byte(trust), descriptor }.to_bytes();
         let make = || {
+            if trust.is_isolated() {
+                let (up, down) = self.lane_layout.apart();
+                let (up, up_fd) = Segment::memfd("switchboard-up", up, self.epoch)?;
+                let options = SegmentOptions::new();
+                let (down, down_fd) = Segment::memfd_for_readers("switchboard-down", down, self.epoch, &options)?;
+                let shared = ServerLane::apart(&up, &down)?;
+                let (relay, rope) = Relay::new(self.ready.clone(), index)?;
+                connection.send(&welcome, &[up_fd.as_fd(), down_fd.as_fd(), rope.as_fd()])?;
+                return Ok((shared, Some(relay)));
+            }
             let (segment, fd) = Segment::memfd("switchboard-lane", self.lane_layout, self.epoch)?;
-            let descriptor = self.handler.descriptor().clone();
-            let welcome = FromServer::Welcome { lane: index, descriptor };
-            connection.send(&welcome.to_bytes(), &[fd.as_fd(), self.ready_fd.as_fd()])?;
-            Ok(ServerLane::new(&segment))
+            let shared = ServerLane::new(&segment)?;
+            connection.send(&welcome, &[fd.as_fd(), self.ready_fd.as_fd()])?;
+            Ok((shared, None))
         };
         match make() {
-            Ok(shared) => Ok(Lane::new(index, shared, caller, connection)),
+            Ok((shared, relay)) => {
+                let terms = Terms { trust, bytes: self.max_bytes, share };
+                Ok((Lane::new(index, shared, caller, connection, terms), relay))
+            }
             Err(error) => Err((connection, error)),
         }
     }

@@ -1,14 +1,16 @@
 //! One client's lane as the server holds it, and the table of all of them.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use service_core::Caller;
-use shm_ring::arena::{ArenaOwner, ArenaReader};
+use shm_ring::Trust;
+use shm_ring::arena::{ArenaOwner, RequestBlocks};
 use shm_ring::cells::{Consumer, Taken};
 use shm_ring::lane::ServerLane;
 use shm_ring::rendezvous::Connection;
 
+use super::quota::Share;
 use crate::frame::{Cell, KIND_CALL};
 use crate::growth::{Added, Owners, Readers};
 
@@ -51,14 +53,26 @@ pub(super) struct Growth {
     pub(super) busy: bool,
 }
 
+/// What was agreed with a client.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) trust: Trust,
+    /// Most bytes of added segments in each direction.
+    pub(super) bytes: usize,
+    /// What it counts as among the connections of its user.
+    pub(super) share: Share,
+}
+
 #[derive(Debug)]
 pub(super) struct Lane {
     /// The lane's bit in the ready set.
     pub(super) index: u32,
     pub(super) shared: ServerLane,
+    /// How far the client is trusted.
+    pub(super) trust: Trust,
     pub(super) caller: Caller,
     pub(super) connection: Connection,
-    pub(super) added_requests: Added<ArenaReader>,
+    pub(super) added_requests: Added<RequestBlocks>,
     pub(super) added_replies: Added<ArenaOwner>,
     /// Here while the lane is cold; else with the polling worker.
     consumer: Mutex<Option<Consumer>>,
@@ -70,6 +84,10 @@ pub(super) struct Lane {
     broken: AtomicBool,
     /// Out of the table.
     retired: AtomicBool,
+    /// Frames served; counted for an isolated client only, whose rings are held against it.
+    served: AtomicU64,
+    #[allow(dead_code, reason = "held for its drop, which gives it back")]
+    share: Share,
 }
 
 impl Lane {
@@ -78,19 +96,23 @@ impl Lane {
         (shared, consumer): (ServerLane, Consumer),
         caller: Caller,
         connection: Connection,
+        Terms { trust, bytes, share }: Terms,
     ) -> Self {
         Self {
             index,
             shared,
+            trust,
             caller,
             connection,
-            added_requests: Added::new(),
-            added_replies: Added::new(),
+            added_requests: Added::up_to(bytes),
+            added_replies: Added::up_to(bytes),
             consumer: Mutex::new(Some(consumer)),
             growth: Mutex::default(),
             leaving: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            served: AtomicU64::new(0),
+            share,
         }
     }
 
@@ -104,7 +126,15 @@ impl Lane {
         *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumer);
     }
 
-    pub(super) fn requests(&self) -> Readers<'_> {
+    pub(super) fn note_served(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn requests(&self) -> Readers<'_, RequestBlocks> {
         Readers { own: &self.shared.request_blocks, added: &self.added_requests }
     }
 

@@ -3,6 +3,8 @@
 mod dispatch;
 mod door;
 mod lane;
+mod quota;
+mod rope;
 mod segments;
 mod worker;
 
@@ -16,19 +18,21 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use service_core::{Address, Code, Handler, Outcome, ServiceStats, Status};
-use shm_ring::Segment;
 use shm_ring::arena::{ArenaLayout, Class};
-use shm_ring::lane::LaneLayout;
+use shm_ring::lane::{LaneLayout, MAX_CALLS};
 use shm_ring::ready::{ReadyLayout, ReadySet};
-use shm_ring::rendezvous::{Listener, RuntimeDir, Watch};
+use shm_ring::rendezvous::{Access, Listener, RuntimeDir, Watch};
 use shm_ring::wait::SpinBudget;
+use shm_ring::{Segment, Trust};
 
 use try_lock::TryLock;
 
 use self::door::{Door, Visitors};
 use self::lane::LaneTable;
+use self::quota::Quota;
 use self::worker::{MethodCost, Poller};
 use crate::errors;
+use crate::growth;
 use crate::names::{address_of, socket_name};
 use crate::runtime::LocalRuntime;
 
@@ -42,41 +46,85 @@ const BLOCKS: [Class; 3] =
 
 const MAX_CONNECTIONS: u32 = 1024;
 
+/// Connections of one user that have said nothing yet. Each has five seconds for its greeting.
+const MAX_SILENT: u32 = 256;
+
 /// Sets a service up; made by [`LocalRuntime::serve`].
 #[must_use = "nothing is served until it is started"]
 pub struct Serve {
     runtime: LocalRuntime,
     address: Address,
     handler: Arc<dyn Handler>,
+    limits: Limits,
+}
+
+/// What a service gives at most.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
     workers: usize,
-    max_connections: u32,
+    connections: u32,
+    connections_per_user: u32,
+    calls: u32,
+    bytes: usize,
+    trust: Trust,
 }
 
 impl fmt::Debug for Serve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Serve")
-            .field("address", &self.address)
-            .field("workers", &self.workers)
-            .field("max_connections", &self.max_connections)
-            .finish_non_exhaustive()
+        f.debug_struct("Serve").field("address", &self.address).field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
 impl Serve {
     pub(crate) fn new(runtime: LocalRuntime, address: Address, handler: Arc<dyn Handler>) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { runtime, address, handler, workers, max_connections: MAX_CONNECTIONS }
+        let limits = Limits {
+            workers,
+            connections: MAX_CONNECTIONS,
+            connections_per_user: MAX_CONNECTIONS,
+            calls: CALLS,
+            bytes: growth::MAX_BYTES,
+            trust: runtime.trust(),
+        };
+        Self { runtime, address, handler, limits }
     }
 
     /// Worker threads, 1 to 1,024; default: one per processor. So many handlers run at once.
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers.clamp(1, 1024);
+        self.limits.workers = workers.clamp(1, 1024);
         self
     }
 
     /// Most connections at once, 1 to 16,384; default 1,024. One more is refused with `ResourceExhausted`.
     pub fn max_connections(mut self, connections: u32) -> Self {
-        self.max_connections = connections.clamp(1, shm_ring::ready::MAX_LANES);
+        self.limits.connections = connections.clamp(1, shm_ring::ready::MAX_LANES);
+        self
+    }
+
+    /// Most connections of one user at once, 1 to 16,384; default 1,024. One more is refused with `ResourceExhausted`.
+    pub fn max_connections_per_user(mut self, connections: u32) -> Self {
+        self.limits.connections_per_user = connections.clamp(1, shm_ring::ready::MAX_LANES);
+        self
+    }
+
+    /// Calls in flight of one connection, rounded up to a power of two, up to 16,384; default 128. One more waits for its
+    /// turn in the client. Each costs 256 bytes of shared memory.
+    pub fn max_calls(mut self, calls: u32) -> Self {
+        self.limits.calls = calls.clamp(1, MAX_CALLS).next_power_of_two();
+        self
+    }
+
+    /// Most bytes that one connection may have for large payloads in each direction, beyond what every lane has; up to
+    /// 1 GiB, which is the default. A call that needs more is `ResourceExhausted`.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.limits.bytes = bytes.min(growth::MAX_BYTES);
+        self
+    }
+
+    /// How far clients are trusted at most; default: as the runtime says. Clients of other users are always isolated, and a
+    /// client may want to be trusted less.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.limits.trust = trust;
         self
     }
 
@@ -86,11 +134,12 @@ impl Serve {
     /// `AlreadyExists` if a live process serves this instance; `FailedPrecondition` if the runtime directory cannot
     /// be used; `ResourceExhausted` if memory, descriptors or threads ran out.
     pub fn start(self) -> Result<RunningService, Status> {
-        let Self { runtime, address, handler, workers, max_connections } = self;
+        let Self { runtime, address, handler, limits } = self;
+        let workers = limits.workers;
         let instance = address.instance.clone().unwrap_or_default();
-        let dir = runtime.directory(address.namespace.as_ref())?;
+        let dir = runtime.directory_to_serve(address.namespace.as_ref())?;
         let name = socket_name(&address.service, &instance);
-        let hub = Arc::new(Hub::new(&runtime, name, handler, workers, max_connections)?);
+        let hub = Arc::new(Hub::new(&runtime, name, handler, limits)?);
         // From here on a failure drops `running`, which stops what was started.
         let mut running = RunningService {
             address: address_of(runtime.namespace_of(&address), address.service.clone(), instance),
@@ -102,7 +151,7 @@ impl Serve {
         for index in 0..workers {
             running.threads.push(spawn_worker(&hub, index)?);
         }
-        running.door = Some(open_door(hub, dir)?);
+        running.door = Some(open_door(hub, dir, runtime.access())?);
         tracing::info!(service = %running.address, workers, "serving");
         Ok(running)
     }
@@ -126,10 +175,10 @@ fn spawn_worker(hub: &Arc<Hub>, index: usize) -> Result<JoinHandle<()>, Status> 
     })
 }
 
-fn open_door(hub: Arc<Hub>, dir: Arc<RuntimeDir>) -> Result<Watch, Status> {
+fn open_door(hub: Arc<Hub>, dir: Arc<RuntimeDir>, access: &Access) -> Result<Watch, Status> {
     let name = hub.instance.clone();
     let open = || {
-        let listener = Listener::bind(dir, &name)?;
+        let listener = Listener::bind_for(dir, &name, access)?;
         let fd = listener.fd();
         shm_ring::rendezvous::watch(fd, true, None, Arc::new(Door { hub, listener }))
     };
@@ -221,6 +270,14 @@ struct Hub {
     ready_fd: OwnedFd,
     lanes: LaneTable,
     lane_layout: LaneLayout,
+    /// Most bytes of added segments in each direction of a lane.
+    max_bytes: usize,
+    /// How far clients are trusted at most.
+    trust: Trust,
+    /// Connections by user.
+    connected: Quota,
+    /// Those of them that have said nothing yet.
+    silent: Quota,
     epoch: u64,
     /// Whoever holds it polls.
     role: TryLock<Poller>,
@@ -238,15 +295,14 @@ impl Hub {
         runtime: &LocalRuntime,
         instance: String,
         handler: Arc<dyn Handler>,
-        workers: usize,
-        max_connections: u32,
+        limits: Limits,
     ) -> Result<Self, Status> {
         let epoch = epoch();
-        let layout = ReadyLayout::new(max_connections);
+        let layout = ReadyLayout::new(limits.connections);
         let make = || {
             let (segment, ready_fd) = Segment::memfd("switchboard-ready", layout, epoch)?;
             let arena = ArenaLayout::new(BLOCKS)?;
-            Ok((ReadySet::new(&segment), ready_fd, LaneLayout::new(CALLS, arena, arena)?))
+            Ok((ReadySet::new(&segment), ready_fd, LaneLayout::new(limits.calls, arena, arena)?))
         };
         let (ready, ready_fd, lane_layout) = make().map_err(|error| errors::not_run(&error))?;
         Ok(Self {
@@ -256,12 +312,16 @@ impl Hub {
             handler,
             ready,
             ready_fd,
-            lanes: LaneTable::new(max_connections),
+            lanes: LaneTable::new(limits.connections),
             lane_layout,
+            max_bytes: limits.bytes,
+            trust: limits.trust,
+            connected: Quota::up_to(limits.connections_per_user),
+            silent: Quota::up_to(MAX_SILENT),
             epoch,
             role: TryLock::new(Poller::default()),
             idle: AtomicU32::new(0),
-            workers,
+            workers: limits.workers,
             running: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
             spin: SpinBudget::new(runtime.spin()),

@@ -3,12 +3,12 @@
 use std::os::fd::AsFd;
 
 use service_core::{Code, Outcome, Status};
-use shm_ring::Segment;
-use shm_ring::arena::{ArenaOwner, ArenaReader, Block};
+use shm_ring::arena::{ArenaOwner, Block, RequestBlocks};
+use shm_ring::{Segment, SegmentOptions};
 
 use super::lane::Lane;
 use crate::errors;
-use crate::growth::MAX_BYTES;
+use crate::growth::index_of;
 use crate::handshake::FromServer;
 
 /// A block for a reply of `len` bytes in a new segment. Some system calls; for the first replies of their size.
@@ -17,15 +17,25 @@ pub(super) fn grow_replies(lane: &Lane, len: usize) -> Result<(u8, Block<'_>), S
     // Another worker may take the new block before we do: then there is one more, until the limit is reached.
     loop {
         let added = lane.added_replies.add(len, |place, layout| {
-            let (segment, fd) = Segment::memfd("switchboard-replies", layout, 0)?;
+            const NAME: &str = "switchboard-replies";
+            let (owner, fd) = match lane.shared.returned(index_of(place)) {
+                Some(returned) => {
+                    let (segment, fd) = Segment::memfd_for_readers(NAME, layout, 0, &SegmentOptions::new())?;
+                    (ArenaOwner::over_with(&segment, returned)?, fd)
+                }
+                None => {
+                    let (segment, fd) = Segment::memfd(NAME, layout, 0)?;
+                    (ArenaOwner::over(&segment)?, fd)
+                }
+            };
             // Told first, usable afterwards: no reply may lie in a segment that is not on its way.
             lane.connection.send(&FromServer::ReplySegment { place }.to_bytes(), &[fd.as_fd()])?;
-            Ok((ArenaOwner::over(&segment), ()))
+            Ok((owner, ()))
         });
         match added {
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(errors::not_run(&error).with_outcome(Outcome::Ran)),
-            None => return Err(no_room(len, "the connection's limit is reached")),
+            None => return Err(no_room(len, lane.added_replies.limit())),
         }
         if let Some(found) = lane.replies().allocate(len) {
             return Ok(found);
@@ -33,8 +43,8 @@ pub(super) fn grow_replies(lane: &Lane, len: usize) -> Result<(u8, Block<'_>), S
     }
 }
 
-fn no_room(len: usize, why: &str) -> Status {
-    let text = format!("no room for a reply of {len} bytes: {why} ({MAX_BYTES} bytes a connection)");
+fn no_room(len: usize, limit: usize) -> Status {
+    let text = format!("no room for a reply of {len} bytes: the connection's limit of {limit} bytes is reached");
     Status::new(Code::ResourceExhausted, Outcome::Ran, text)
 }
 
@@ -46,7 +56,7 @@ pub(super) fn grow_requests(lane: &Lane, len: u64) -> Result<(), shm_ring::Error
     let added = usize::try_from(len).ok().and_then(|bytes| {
         lane.added_requests.add(bytes, |_place, layout| {
             let (segment, fd) = Segment::memfd("switchboard-requests", layout, 0)?;
-            Ok((ArenaReader::over(&segment), fd))
+            Ok((RequestBlocks::over(&segment)?, fd))
         })
     });
     let message = match added {
@@ -56,7 +66,10 @@ pub(super) fn grow_requests(lane: &Lane, len: u64) -> Result<(), shm_ring::Error
         }
         Some(Err(error @ shm_ring::Error::ResourceExhausted { .. })) => error.to_string(),
         Some(Err(error)) => return Err(error),
-        None => format!("{len} bytes for requests exceed the limit of {MAX_BYTES} bytes a connection"),
+        None => {
+            let limit = lane.added_requests.limit();
+            format!("{len} bytes for requests exceed the limit of {limit} bytes a connection")
+        }
     };
     lane.connection.send(&FromServer::NoRequestSegment { len, message }.to_bytes(), &[])
 }

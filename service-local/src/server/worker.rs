@@ -21,6 +21,7 @@ use try_lock::Locked;
 use super::Hub;
 use super::dispatch::{Dispatched, Dispatcher};
 use super::lane::{Lane, Take, scan, try_take};
+use crate::copy::Copy;
 use crate::frame::Cell;
 
 /// Most lanes that are polled before polling others ends.
@@ -223,6 +224,8 @@ struct Seat {
     /// When the look began that found the frame: the call's one time stamp on this side. Read before the look and not
     /// after it, because then the processor reads the clock while it waits for the cell's line.
     looked_ns: u64,
+    /// For payloads of isolated clients.
+    copy: Copy,
 }
 
 impl Seat {
@@ -237,7 +240,7 @@ impl Seat {
 impl Hub {
     /// A worker's life: until the service stops.
     pub(super) fn work(&self) {
-        let mut seat = Seat { cell: Cell::new(), lane: None, looked_ns: 0 };
+        let mut seat = Seat { cell: Cell::new(), lane: None, looked_ns: 0, copy: Copy::new() };
         loop {
             // Counted before the bell is read: a worker that gives up the role after this either sees the sleeper or
             // has rung a bell that the sleeper's count is older than.
@@ -257,6 +260,7 @@ impl Hub {
                 None => Some(bell),
             };
             seat.lane = None;
+            seat.copy.settle();
             if !self.is_stopping()
                 && let Some(bell) = sleep
             {
@@ -341,10 +345,10 @@ impl Hub {
         }
     }
 
-    fn serve(&self, seat: &Seat) {
+    fn serve(&self, seat: &mut Seat) {
         let Some(lane) = &seat.lane else { return };
         let dispatcher = Dispatcher { handler: &*self.handler, stats: &self.stats, instance: &self.instance };
-        match dispatcher.serve(lane, &seat.cell, seat.looked_ns) {
+        match dispatcher.serve(lane, &seat.cell, &mut seat.copy, seat.looked_ns) {
             Dispatched::Ran { method, ns } => {
                 if let Some(cost) = self.cost(method) {
                     cost.note(ns);

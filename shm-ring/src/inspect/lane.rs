@@ -23,9 +23,10 @@ pub struct LaneStats {
     pub abandoned: u32,
     /// Calls begun since the lane was made; each slot modulo 2^32. Written by the client.
     pub calls: u64,
-    /// Whether the server polls this lane; of a cold one it is told through the ready set.
+    /// Whether the server polls this lane; of a cold one it is told through the ready set. False if the lane is in two
+    /// parts: this word is then in the other one.
     pub polled: bool,
-    /// Whether the server has said that it takes no more.
+    /// Whether the server has said that it takes no more. As for [`polled`](Self::polled).
     pub closed: bool,
 }
 
@@ -40,8 +41,8 @@ impl LaneStats {
             asleep: 0,
             abandoned: 0,
             calls: 0,
-            polled: value(WATCH_AT) == HOT,
-            closed: value(CLOSED_AT) != 0,
+            polled: !layout.is_up() && value(WATCH_AT) == HOT,
+            closed: !layout.is_up() && value(CLOSED_AT) != 0,
         };
         for i in 0..capacity as usize {
             let cell = value(CELLS_AT + i * CELL_BYTES);

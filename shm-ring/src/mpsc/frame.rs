@@ -69,7 +69,7 @@ impl<'a> Frame<'a> {
                 unsafe { cells.bytes(at, self.found.len) }
             }
             // Name and length were checked when the frame was found, and an arena never changes.
-            Some(block) => self.taking.blocks().read(block, self.found.len).unwrap_or(&[]),
+            Some(block) => self.taking.blocks().bytes(block, self.found.len).unwrap_or(&[]),
         }
     }
 

@@ -10,6 +10,7 @@
 //! | 24 | hash over kind, size and parameters |
 //! | 32 | epoch |
 //! | 40..104 | eight parameters of the kind |
+//! | 104, 112 | who writes payloads here, who reads them: taken once each, by exchange; not used by the rings, which have such words of their own |
 
 #[cfg(not(loom))]
 use std::os::fd::BorrowedFd;
@@ -31,9 +32,32 @@ pub(super) const SIZE_AT: usize = 16;
 pub(super) const HASH_AT: usize = 24;
 const EPOCH_AT: usize = 32;
 const PARAMS_AT: usize = 40;
+const PRODUCER_AT: usize = 104;
+const CONSUMER_AT: usize = 112;
 const _: () = assert!(PARAMS_AT + PARAMS * 8 <= HEADER_BYTES);
 // docs/layout.md, byte for byte.
 const _: () = assert!(EPOCH_AT == 32 && PARAMS_AT == 40 && PARAMS_AT + PARAMS * 8 == 104 && HEADER_BYTES == 128);
+
+/// A side of a segment whose kind has no words of its own for this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Producer,
+    Consumer,
+}
+
+/// Takes a role, once for the life of the segment; on failure tells the process that has it.
+pub(super) fn take_role(region: &Region, role: Role) -> Result<(), u32> {
+    /// Marks a word as taken, whatever the process's number; the number is the low half.
+    const TAKEN: u64 = 1 << 32;
+    let at = match role {
+        Role::Producer => PRODUCER_AT,
+        Role::Consumer => CONSUMER_AT,
+    };
+    let ours = TAKEN | u64::from(std::process::id());
+    // ORDERING: Relaxed: the exchange decides who has the role; nothing is published by it.
+    let taken = PeerWord::at(region, at).compare_exchange(0, ours, Ordering::Relaxed, Ordering::Relaxed);
+    taken.map_err(|found| found.decode(|word| word as u32))
+}
 
 fn hash<L: Layout>(layout: &L) -> u64 {
     hash_of(L::KIND, layout.bytes(), &layout.params())

@@ -135,7 +135,6 @@ impl<L: Layout> ReadOnly<L> {
     }
 
     /// The memory, of which no word may be stored to: the kernel answers that with a signal.
-    #[allow(dead_code, reason = "used by the lanes of calls and queues")]
     pub(crate) fn memory(&self) -> Arc<Memory> {
         self.0.memory()
     }

@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub(crate) use header::hash_of;
+pub(crate) use header::Role;
 #[cfg(not(loom))]
 pub(crate) use header::{Head, expect, is_in as is_segment, stated_bytes};
 #[cfg(not(loom))]
@@ -59,7 +60,7 @@ pub const HEADER_BYTES: usize = LINE_PAIR;
 pub const NOTE_BYTES: usize = 256;
 
 /// Version of every shared layout of this crate. Any change to any of them raises it.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// The shape of one kind of segment: everything about it is computed from a few parameters that both sides check.
 pub trait Layout: Clone + fmt::Debug {
@@ -179,6 +180,17 @@ impl<L: Layout> Segment<L> {
         let memory = Arc::get_mut(&mut self.memory).expect("a segment that was just made has one handle");
         memory.file = Some(fd.try_clone_to_owned().map_err(exhausted)?);
         Ok(self)
+    }
+
+    /// Takes a role, once for the life of the segment, whoever opens it.
+    pub(crate) fn take_role(&self, role: Role) -> Result<(), Error> {
+        header::take_role(&self.memory.region, role).map_err(|pid| {
+            let role = match role {
+                Role::Producer => "producer",
+                Role::Consumer => "consumer",
+            };
+            Error::AlreadyAttached { role, pid }
+        })
     }
 
     /// What the header states.

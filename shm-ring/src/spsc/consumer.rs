@@ -203,7 +203,7 @@ impl Core {
     #[cfg(not(loom))]
     #[cold]
     pub(super) fn block(&self, at: BlockRef, len: usize) -> &[u8] {
-        self.arena.as_ref().and_then(|arena| arena.read(at, len).ok()).unwrap_or(&[])
+        self.arena.as_ref().and_then(|arena| arena.bytes(at, len).ok()).unwrap_or(&[])
     }
 
     /// Gives a frame back: it, and all before it, may be written again. Wait-free.

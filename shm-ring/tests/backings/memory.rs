@@ -38,16 +38,16 @@ for_every_backing!(both_sides_have_the_same_layout_epoch_and_size, |backing| {
 
 for_every_backing!(what_one_side_writes_the_other_reads, |backing| {
     let (maker, opener) = backing.pair(arena());
-    let (owner, reader) = (ArenaOwner::over(&maker), ArenaReader::over(&opener));
+    let (owner, reader) = (ArenaOwner::over(&maker).unwrap(), ArenaReader::over(&opener).unwrap());
     let mut block = owner.allocate(4000).unwrap();
     assert!(block.append(&[7; 4000]));
-    assert_eq!(reader.read(block.lend(), 4000).unwrap(), [7; 4000]);
+    assert_eq!(*reader.lent(block.lend(), 4000).unwrap(), [7; 4000]);
 });
 
 for_every_backing!(one_side_may_go_before_the_other, |backing| {
     let (maker, opener) = backing.pair(arena());
     drop(maker);
-    let owner = ArenaOwner::over(&opener);
+    let owner = ArenaOwner::over(&opener).unwrap();
     drop(opener);
     assert!(owner.allocate(100).unwrap().append(&[1; 100]));
 });

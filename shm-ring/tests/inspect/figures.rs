@@ -306,7 +306,7 @@ fn a_call_lanes_requests_and_calls_are_counted() {
     let (segment, fd) = Segment::memfd("calls", layout, 907).unwrap();
     let set = shm_ring::ready::ReadySet::new(&Segment::heap(ReadyLayout::new(1), 1));
     let client = shm_ring::lane::ClientLane::new(&segment, set, 0).unwrap();
-    let (server, mut requests) = shm_ring::lane::ServerLane::new(&segment);
+    let (server, mut requests) = shm_ring::lane::ServerLane::new(&segment).unwrap();
     let onlooker = Onlooker::open(std::os::fd::AsFd::as_fd(&fd)).unwrap();
     let look = || match onlooker.look().unwrap().figures {
         Figures::Lane(lane) => lane,

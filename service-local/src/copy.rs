@@ -1,0 +1,80 @@
+//! Private memory for payloads that are copied out before they are looked at.
+
+use std::cell::Cell;
+use std::fmt;
+
+use rkyv::util::AlignedVec;
+
+/// What is kept for the next payload, in bytes; what a longer one needed is given back after it.
+const KEPT: usize = 4 << 20;
+
+/// Room for one payload, used again and again. Its bytes begin at a multiple of 16.
+#[derive(Default)]
+pub(crate) struct Copy(AlignedVec);
+
+impl fmt::Debug for Copy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Copy").field("bytes", &self.0.len()).finish()
+    }
+}
+
+impl Copy {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Room for `len` bytes, which hold anything. Allocates if no payload was as long before.
+    pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
+        if self.0.len() < len {
+            self.0 = AlignedVec::new();
+            self.0.resize(len.next_multiple_of(4096), 0);
+        }
+        &mut self.0[..len]
+    }
+
+    /// To be called when the payload is not needed any more.
+    pub(crate) fn settle(&mut self) {
+        if self.0.len() > KEPT {
+            self.0 = AlignedVec::new();
+        }
+    }
+}
+
+thread_local!(static CALLER: Cell<Copy> = Cell::default());
+
+/// Runs `f` with the calling thread's room. What `f` calls may come here again and then has room of its own.
+pub(crate) fn with_callers_room<T>(f: impl FnOnce(&mut Copy) -> T) -> T {
+    let mut copy = CALLER.take();
+    let result = f(&mut copy);
+    copy.settle();
+    CALLER.set(copy);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_as_long_as_asked_for_aligned_and_kept_up_to_a_limit() {
+        let mut copy = Copy::new();
+        for len in [0, 1, 5000, 100, KEPT] {
+            let room = copy.room(len);
+            assert_eq!((room.len(), room.as_ptr() as usize % 16), (len, 0));
+        }
+        copy.settle();
+        assert_eq!(copy.0.len(), KEPT);
+        assert_eq!(copy.room(KEPT + 1).len(), KEPT + 1);
+        copy.settle();
+        assert_eq!(copy.0.len(), 0);
+    }
+
+    #[test]
+    fn a_call_within_a_call_has_room_of_its_own() {
+        with_callers_room(|outer| {
+            outer.room(10).fill(1);
+            with_callers_room(|inner| inner.room(10).fill(2));
+            assert_eq!(outer.room(10), [1; 10]);
+        });
+    }
+}
