@@ -50,20 +50,25 @@ impl Memory {
     }
 
     /// The memory of each memfd that this process has a descriptor of and may write, once each, if its name begins so.
-    pub fn of_this_process(prefix: &str) -> Vec<Self> {
+    /// And the names of those that it may not write, however it tries.
+    pub fn of_this_process(prefix: &str) -> (Vec<Self>, Vec<String>) {
+        let (mut writable, mut others) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
-        descriptors()
-            .into_iter()
-            .filter(|(_, target)| target.strip_prefix("/memfd:").is_some_and(|name| name.starts_with(prefix)))
-            .filter_map(|(number, _)| {
-                // Opened anew, so that another thread that closes its own changes nothing here.
-                let path = format!("/proc/self/fd/{number}");
-                let fd = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
-                let stat = rustix::fs::fstat(&fd).ok()?;
-                (seen.insert(stat.st_ino) && name_of(fd.as_fd()).ok()?.starts_with(prefix)).then_some(fd)
-            })
-            .filter_map(|fd| Self::over(fd).ok())
-            .collect()
+        let is_ours = |target: &str| target.strip_prefix("/memfd:").is_some_and(|name| name.starts_with(prefix));
+        for fd in duplicates(is_ours) {
+            let Ok(name) = name_of(fd.as_fd()) else { continue };
+            if !rustix::fs::fstat(&fd).is_ok_and(|stat| seen.insert(stat.st_ino)) {
+                continue;
+            }
+            // Opened anew, in case that it was sent open for reading only.
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let anew = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+            match anew.map_err(io::Error::from).and_then(Self::over) {
+                Ok(memory) => writable.push(memory),
+                Err(_) => others.push(name),
+            }
+        }
+        (writable, others)
     }
 
     /// The memfd's name.
@@ -148,18 +153,24 @@ pub fn spoilt(value: u64, chance: u64) -> u64 {
 }
 
 /// Duplicates of the event descriptors that this process has.
-///
-/// # Panics
-/// If the system has no pidfds.
 pub fn event_descriptors() -> Vec<OwnedFd> {
-    const KIND: &str = "anon_inode:[eventfd]";
+    duplicates(|target| target == "anon_inode:[eventfd]")
+}
+
+/// Duplicates of the sockets that this process has.
+pub fn sockets() -> Vec<OwnedFd> {
+    duplicates(|target| target.starts_with("socket:"))
+}
+
+/// Duplicates of those descriptors of this process that are open on what is chosen. Only the kernel knows for certain
+/// what a number stands for while other threads are at work, so it makes them.
+fn duplicates(is_chosen: impl Fn(&str) -> bool) -> Vec<OwnedFd> {
     let this = pidfd_open(getpid(), PidfdFlags::empty()).expect("a descriptor is left");
-    let events = descriptors().into_iter().filter(|(_, target)| target == KIND);
-    events
+    let chosen = descriptors().into_iter().filter(|(_, target)| is_chosen(target));
+    chosen
         .filter_map(|(number, _)| {
             let fd = pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok()?;
-            // Something else may have got the number meanwhile.
-            target_of(fd.as_fd()).is_ok_and(|target| target == KIND).then_some(fd)
+            target_of(fd.as_fd()).is_ok_and(|target| is_chosen(&target)).then_some(fd)
         })
         .collect()
 }

@@ -80,7 +80,7 @@ pub fn attack(parent: Line) {
     parent.say("attacking");
     loop {
         let Ok(sender) = options().open(&address()) else { return };
-        let lanes = Memory::of_this_process("queue-lane");
+        let (lanes, _) = Memory::of_this_process("queue-lane");
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {

@@ -23,6 +23,7 @@ pub const NAME: &str = "test.besieged";
 pub const SOCKET: &str = "default/test.besieged@1.sock";
 
 const RUNTIME_DIR: &str = "SWITCHBOARD_RUNTIME_DIR";
+const TRUST: &str = "SWITCHBOARD_TRUST";
 const ATTACK: &str = "HOSTILE_ATTACK";
 const MINUTES: &str = "SWITCHBOARD_HOSTILE_MINUTES";
 
@@ -172,7 +173,7 @@ fn p99(took: &mut [u64]) -> u64 {
 /// Role: attacks for a slice when told to, or burns as much processor time as the attacks took.
 pub fn be_an_attacker(mut parent: Line) {
     let name = std::env::var(ATTACK).unwrap();
-    let (_, attack) = crate::ATTACKS.iter().find(|(known, _)| *known == name).expect("the attack is known");
+    let attack = crate::attack(&name);
     let seed = Random::seed();
     eprintln!("{name}: seed {seed}");
     let mut random = Random::new(seed);
@@ -266,8 +267,9 @@ struct Siege {
 }
 
 impl Siege {
-    fn begin(environment: &[(&str, PathBuf)]) -> Self {
-        let mut service = Child::start("service", environment);
+    fn begin(mode: &str, environment: &[(&str, PathBuf)]) -> Self {
+        let of_service = [&[(TRUST, PathBuf::from(mode))], environment].concat();
+        let mut service = Child::start("service", &of_service);
         service.expect("serving");
         let mut honest: Vec<Child> = (0..HONEST_CLIENTS).map(|_| Child::start("honest", environment)).collect();
         honest.iter_mut().for_each(|child| child.expect("connected"));
@@ -307,8 +309,8 @@ impl Siege {
     }
 }
 
-/// Runs one attack beside honest clients and prints what came of it.
-pub fn withstand(name: &'static str) {
+/// Runs one attack beside honest clients of a service that trusts its clients so far, and prints what came of it.
+pub fn withstand(mode: &str, name: &'static str) {
     /// Two at a time would be each other's noise.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -316,7 +318,7 @@ pub fn withstand(name: &'static str) {
     let rounds = minutes.map_or(ROUNDS, |minutes| (minutes * 60_000.0) as u64 / (2 * SLICE_MS));
     let dir = TempDir::new();
     let ground = Ground { runtime_dir: dir.path().join("runtime"), random: Random::new(1) };
-    let mut siege = Siege::begin(&[(RUNTIME_DIR, ground.runtime_dir.clone()), (ATTACK, name.into())]);
+    let mut siege = Siege::begin(mode, &[(RUNTIME_DIR, ground.runtime_dir.clone()), (ATTACK, name.into())]);
     // Not counted: warms everything, and grows the honest clients' lanes.
     siege.slice("warm", "burn", &mut Honest::default());
     siege.service.say("remember");
@@ -334,7 +336,7 @@ pub fn withstand(name: &'static str) {
     assert_eq!(newcomer.mark(9, b"newcomer"), Ok(answer_to(9, b"newcomer")));
 
     let [p99_quiet, p99_attacked] = siege.p99();
-    let figure = |what: &str, value: String| println!("figure: hostile {name}: {what} = {value}");
+    let figure = |what: &str, value: String| println!("figure: {mode} {name}: {what} = {value}");
     figure("attempts", attempts.to_string());
     figure("honest calls under attack", attacked.calls.to_string());
     figure("wrong replies", (quiet.wrong + attacked.wrong).to_string());

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::{IoSliceMut, ReadWriteFlags};
-use test_support::memory::{Memory, event_descriptors, spoilt};
+use rustix::net::{SendFlags, Shutdown};
+use test_support::memory::{Memory, event_descriptors, sockets, spoilt};
 
 use crate::random::Random;
 use crate::siege::{BesiegedClient, Ground, Step};
@@ -14,8 +15,12 @@ use crate::siege::{BesiegedClient, Ground, Step};
 /// All memory of the product.
 const OURS: &str = "switchboard-";
 
-/// The memory of one connection.
-const LANE: &str = "switchboard-lane";
+/// The memory of one connection: all of it, or the part that an isolated client may write.
+const LANES: [&str; 2] = ["switchboard-lane", "switchboard-up"];
+
+/// The words by which clients and service tell each other who is awake, in memory of the whole service. Clients of the mode
+/// `Checked` have it, and can keep each other waiting by it; none of them can harm the service.
+const READY: &str = "switchboard-ready";
 
 /// Words of a unit in a lane: a cell or a call slot.
 const UNIT_WORDS: usize = 16;
@@ -29,6 +34,10 @@ const WRITES: u64 = 200;
 /// What a caller of the attacker waits for an answer that may never come.
 const GIVEN_UP_AFTER: Duration = Duration::from_millis(10);
 
+fn is_lane(memory: &Memory) -> bool {
+    LANES.contains(&memory.name())
+}
+
 /// Connects, lets two threads call, and spoils the memory meanwhile.
 fn beside_calls(ground: &mut Ground, spoil: impl FnOnce(&[Memory], &mut Random) -> u64) -> u64 {
     let Ok(client) = ground.client() else { return 0 };
@@ -36,7 +45,7 @@ fn beside_calls(ground: &mut Ground, spoil: impl FnOnce(&[Memory], &mut Random) 
     // Makes blocks and added segments, too.
     let _ = client.mark(1, &[1; 3000]);
     let _ = client.mark(1, &[1; 70_000]);
-    let memories = Memory::of_this_process(OURS);
+    let (memories, _) = Memory::of_this_process(OURS);
     let is_over = AtomicBool::new(false);
     let call = |client: &BesiegedClient| {
         let mut number = 0;
@@ -59,7 +68,7 @@ fn beside_calls(ground: &mut Ground, spoil: impl FnOnce(&[Memory], &mut Random) 
 pub fn random_words(mut ground: Ground) -> Step {
     Box::new(move || {
         beside_calls(&mut ground, |memories, random| {
-            let lanes: Vec<_> = memories.iter().filter(|memory| memory.name() != "switchboard-ready").collect();
+            let lanes: Vec<_> = memories.iter().filter(|memory| memory.name() != READY).collect();
             for _ in 0..WRITES {
                 let Some(memory) = lanes.get(random.below(lanes.len().max(1) as u64) as usize) else { return 0 };
                 let word = memory.word(random.below(memory.words() as u64) as usize);
@@ -79,7 +88,7 @@ pub fn random_words(mut ground: Ground) -> Step {
 pub fn aimed_words(mut ground: Ground) -> Step {
     Box::new(move || {
         beside_calls(&mut ground, |memories, random| {
-            let Some(lane) = memories.iter().find(|memory| memory.name() == LANE) else { return 0 };
+            let Some(lane) = memories.iter().find(|memory| is_lane(memory)) else { return 0 };
             let units = (lane.words() - FIRST_WORDS) as u64 / UNIT_WORDS as u64;
             for _ in 0..WRITES {
                 // Cells and slots in use are the first ones of each kind.
@@ -100,7 +109,7 @@ pub fn replayed(mut ground: Ground) -> Step {
     Box::new(move || {
         beside_calls(&mut ground, |memories, random| {
             for _ in 0..4 {
-                let Some(lane) = memories.iter().find(|memory| memory.name() == LANE) else { return 0 };
+                let Some(lane) = memories.iter().find(|memory| is_lane(memory)) else { return 0 };
                 let old: Vec<u64> = (0..lane.words()).map(|at| lane.word(at).load(Ordering::Relaxed)).collect();
                 thread::sleep(Duration::from_micros(random.below(2000)));
                 let from = random.below(lane.words() as u64) as usize;
@@ -118,9 +127,9 @@ pub fn kept_blocks(mut ground: Ground) -> Step {
     Box::new(move || {
         beside_calls(&mut ground, |memories, random| {
             for _ in 0..WRITES {
-                for memory in memories.iter().filter(|memory| memory.name() != "switchboard-ready") {
+                for memory in memories.iter().filter(|memory| memory.name() != READY) {
                     // Behind cells and slots in a lane, behind the header in an added segment.
-                    let from = if memory.name() == LANE { FIRST_WORDS + 256 * UNIT_WORDS } else { 16 };
+                    let from = if is_lane(memory) { FIRST_WORDS + 256 * UNIT_WORDS } else { 16 };
                     let word = memory.word(from + random.below((memory.words() - from).min(2048) as u64) as usize);
                     word.store(random.below(3).wrapping_sub(1), Ordering::Relaxed);
                 }
@@ -140,7 +149,7 @@ pub fn holes(mut ground: Ground) -> Step {
                     for len in [0, 1, bytes / 2, bytes + 4096] {
                         assert!(memory.truncate(len).is_err(), "{} can be cut to {len} bytes", memory.name());
                     }
-                    if memory.name() != "switchboard-ready" {
+                    if memory.name() != READY {
                         let page = random.below(bytes.div_ceil(4096)) * 4096;
                         // Memory that only the service writes may not be punched either.
                         let _ = memory.punch(page, 4096);
@@ -152,12 +161,36 @@ pub fn holes(mut ground: Ground) -> Step {
     })
 }
 
-/// Every event descriptor of the process is made one on which a reader or writer waits, then filled up, or emptied before
-/// the other side can.
-pub fn events(mut ground: Ground) -> Step {
+/// Everybody who sleeps on any word of the lane is moved to another word, or woken.
+pub fn sleepers(mut ground: Ground) -> Step {
+    Box::new(move || {
+        beside_calls(&mut ground, |memories, random| {
+            let ours: Vec<_> = memories.iter().filter(|memory| memory.name() != READY).collect();
+            for _ in 0..20 * WRITES {
+                let mut any = || ours.get(random.below(ours.len().max(1) as u64) as usize);
+                let (Some(memory), Some(other)) = (any(), any()) else { return 0 };
+                let word = random.below(memory.words().min(FIRST_WORDS + 256 * UNIT_WORDS) as u64) as usize;
+                if random.one_in(4) {
+                    memory.wake_all(word);
+                } else {
+                    memory.requeue(word, other, random.below(other.words() as u64) as usize);
+                }
+            }
+            20 * WRITES
+        })
+    })
+}
+
+/// Every descriptor by which the two sides tell each other something is made one on which a reader or writer waits, filled
+/// up, and emptied before the other side can.
+pub fn descriptors(mut ground: Ground) -> Step {
+    let line = rustix::fs::fstat(std::io::stdin()).map(|stat| stat.st_ino);
     Box::new(move || {
         beside_calls(&mut ground, |_, random| {
             let events = event_descriptors();
+            // All but the line to the parent.
+            let mut sockets = sockets();
+            sockets.retain(|socket| rustix::fs::fstat(socket).map(|stat| stat.st_ino) != line);
             for _ in 0..50 {
                 for event in &events {
                     let count = if random.one_in(2) { 1 } else { u64::MAX - 1 };
@@ -171,6 +204,14 @@ pub fn events(mut ground: Ground) -> Step {
                         let _ = rustix::io::preadv2(event, parts, u64::MAX, ReadWriteFlags::NOWAIT);
                     }
                 }
+                for socket in &sockets {
+                    let _ = rustix::io::ioctl_fionbio(socket, false);
+                    let junk = vec![random.next() as u8; random.below(2000) as usize];
+                    let _ = rustix::net::send(socket, &junk, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+                    if random.one_in(500) {
+                        let _ = rustix::net::shutdown(socket, Shutdown::Read);
+                    }
+                }
                 thread::sleep(Duration::from_micros(100));
             }
             for event in &events {
@@ -182,31 +223,26 @@ pub fn events(mut ground: Ground) -> Step {
     })
 }
 
-/// The words by which clients and service tell each other who is awake, in memory of the whole service.
-const READY: &str = "switchboard-ready";
+/// Tries to write what only the service may write, and to find what an isolated client must not have at all.
+pub fn what_is_not_ours(ground: Ground) -> Step {
+    Box::new(move || {
+        let Ok(client) = ground.client() else { return 0 };
+        let client = client.with_timeout(Duration::from_secs(1));
+        // Has a segment for replies added.
+        let _ = client.zeros(200_000);
+        let (writable, others) = Memory::of_this_process(OURS);
+        let is_allowed = |memory: &Memory| is_lane(memory) || memory.name() == "switchboard-requests";
+        assert!(writable.iter().all(is_allowed), "it may write {writable:?}");
+        assert!(others.iter().any(|name| name == "switchboard-down"), "{others:?}");
+        assert!(others.iter().any(|name| name == "switchboard-replies"), "{others:?}");
+        1
+    })
+}
 
 /// Where in it, in words: who sleeps, the count of rings, the first of the ready bits.
 const MODE: usize = 16;
 const BELL: usize = 32;
 const BITS: usize = 64;
-
-/// Takes away the news that others have for the service.
-pub fn ready_bits(mut ground: Ground) -> Step {
-    Box::new(move || {
-        beside_calls(&mut ground, |memories, random| {
-            let Some(ready) = memories.iter().find(|memory| memory.name() == READY) else { return 0 };
-            for _ in 0..100 * WRITES {
-                for at in BITS..ready.words() {
-                    ready.word(at).store(0, Ordering::Relaxed);
-                }
-                if random.one_in(64) {
-                    thread::yield_now();
-                }
-            }
-            WRITES
-        })
-    })
-}
 
 /// Lies about who sleeps, and rings for everybody all the time.
 pub fn bell(mut ground: Ground) -> Step {
