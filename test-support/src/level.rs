@@ -42,6 +42,20 @@ impl Level {
         [self.descriptors.len(), self.memfds.len(), self.threads]
     }
 
+    /// The level of this process once it has stopped changing: what is given back by other threads takes a moment.
+    pub fn settled() -> Self {
+        let mut level = Self::of_this_process();
+        let mut since = Instant::now();
+        while since.elapsed() < Duration::from_millis(200) {
+            let now = Self::of_this_process();
+            if now != level {
+                (level, since) = (now, Instant::now());
+            }
+            std::thread::yield_now();
+        }
+        level
+    }
+
     /// Looks until the process is at this level again, at most so long.
     pub fn is_reached_within(&self, limit: Duration) {
         let until = Instant::now() + limit;

@@ -73,6 +73,14 @@ const PROOFS: &[Proof] = &[
         nightly: &["rust-src"],
     },
     Proof {
+        name: "kills",
+        shows: "a process that is killed after any instruction of a send, a receive, an opening, a call or a reply leaves \
+            a whole frame or none, an exact outcome, and nothing behind",
+        command: "SWITCHBOARD_KILLS=all cargo test --release --package shm-ring --package switchboard --test kills -- \
+            --nocapture",
+        nightly: &[],
+    },
+    Proof {
         name: "soak",
         shows: "20,000 services, clients, consumers and producers are killed at random moments: nothing lost, twice, torn, hung \
             or left",

@@ -130,7 +130,7 @@ impl io::Write for Claim<'_> {
 }
 
 /// Several frames in a row, claimed by one step and announced by one. They become visible in their order; frames of
-/// other threads may come between them.
+/// other threads may come between them, and of a commit in which the process is killed only the first ones may arrive.
 ///
 /// Dropped without [`commit`](Self::commit), none of them is sent.
 #[must_use = "a batch that is dropped is taken back"]

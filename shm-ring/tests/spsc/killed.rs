@@ -46,6 +46,7 @@ fn role_stops_at_a_point() {
     let garbage = [0xee; 600];
     // Nothing is committed any more, whatever is under way when the process ends.
     match &point[..] {
+        "before_claim" => {}
         "after_claim" => std::mem::forget(producer.try_claim(100).expect("room")),
         "mid_write" => {
             let mut claim = producer.try_claim(100).expect("room");
@@ -75,22 +76,39 @@ fn role_stops_at_a_point() {
     line.hear();
 }
 
-#[test]
-fn seed_03_a_producer_killed_at_a_named_point_leaves_what_it_committed() {
-    for point in ["after_claim", "mid_write", "before_commit", "in_a_block", "in_a_batch"] {
-        for frames in [0, 1, 4, 7] {
-            let shared = shared();
-            let mut consumer = shared.consumer();
-            let mut child = shared.child("killed::role_stops_at_a_point");
-            child.say(frames);
-            child.say(point);
-            assert_eq!(child.hear(), "here");
-            child.kill();
-            assert_eq!(drain_the_dead(&mut consumer, 0), frames, "{point} after {frames}");
-            let stats = consumer.control().stats();
-            assert_eq!((stats.producer.end, stats.frames, stats.used), (End::Died, 0, 0));
-        }
+/// A producer that is killed at this point leaves what it committed, whatever else the ring held.
+fn killed_at(point: &str) {
+    for frames in [0, 1, 4, 7] {
+        let shared = shared();
+        let mut consumer = shared.consumer();
+        let mut child = shared.child("killed::role_stops_at_a_point");
+        child.say(frames);
+        child.say(point);
+        assert_eq!(child.hear(), "here");
+        child.kill();
+        assert_eq!(drain_the_dead(&mut consumer, 0), frames, "{point} after {frames}");
+        let stats = consumer.control().stats();
+        assert_eq!((stats.producer.end, stats.frames, stats.used), (End::Died, 0, 0));
     }
+}
+
+/// A producer killed before a claim leaves what it committed, and then the ring ends.
+#[test]
+fn kill_before_claim() {
+    killed_at("before_claim");
+}
+
+/// A producer killed while it writes a payload, in the ring or in a block: that frame is absent, everything earlier is
+/// received.
+#[test]
+fn kill_mid_payload_write() {
+    ["after_claim", "mid_write", "in_a_block"].into_iter().for_each(killed_at);
+}
+
+/// A producer killed when a payload is complete and its header is not there yet: the frame is absent, and so is a batch.
+#[test]
+fn kill_after_payload_before_header() {
+    ["before_commit", "in_a_batch"].into_iter().for_each(killed_at);
 }
 
 /// Sends numbered frames until it is killed.

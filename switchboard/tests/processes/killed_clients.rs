@@ -84,7 +84,7 @@ pub fn witness(parent: Line) {
         calls.extend(notes);
         // The first client brings what a process keeps for good, and is not counted.
         match &level {
-            None => level = Some(settled()),
+            None => level = Some(Level::settled()),
             Some(_) => (counted, in_flight) = (counted + usize::from(unanswered > 0), in_flight + unanswered),
         }
         kills += 1;
@@ -98,20 +98,6 @@ pub fn witness(parent: Line) {
         "killed clients: {counted} kills with a call in flight ({in_flight} calls), {kills} in all; {report}; the \
          client that stayed made {steady} calls meanwhile, the longest took {longest} us"
     ));
-}
-
-/// The level of this process once it has stopped changing: a dead client's memory goes a moment after its connection.
-fn settled() -> Level {
-    let mut level = Level::of_this_process();
-    let mut since = Instant::now();
-    while since.elapsed() < Duration::from_millis(200) {
-        let now = Level::of_this_process();
-        if now != level {
-            (level, since) = (now, Instant::now());
-        }
-        thread::yield_now();
-    }
-    level
 }
 
 fn live_and_die(place: &Place, life: u64, random: &mut Random) -> Notes {

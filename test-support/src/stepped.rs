@@ -1,0 +1,232 @@
+//! A child that is stopped, and killed, at an instruction of the parent's choice.
+//!
+//! The child marks what it is to be killed in ([`between_marks`]); the parent holds one thread of it by ptrace and lets
+//! that thread make one instruction at a time. Its other threads run freely.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::mem::offset_of;
+
+use nix::sys::personality::{self, Persona};
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, gettid};
+
+use crate::child::{Child, Line};
+
+/// How a child says where it is. Never delivered: the parent sees it coming and withholds it.
+const MARK: Signal = Signal::SIGUSR1;
+
+/// In the child, first of all: has the parent take hold of this thread, which is the one that will act.
+pub fn be_held(line: &mut Line) {
+    line.say(gettid());
+    assert_eq!(line.hear().as_deref(), Some("held"));
+}
+
+/// In the child: does what it is to be killed in. Ends the process if no parent holds it.
+pub fn between_marks<T>(act: impl FnOnce() -> T) -> T {
+    // Between the first two is nothing, so that the parent learns how many instructions the marks themselves take.
+    mark();
+    mark();
+    let done = act();
+    mark();
+    done
+}
+
+/// In the child: one mark. Two and one, on the same thread, are what is between which it is killed.
+pub fn mark() {
+    raise(MARK).expect("a process can signal itself");
+}
+
+/// In the parent, before it starts a child: the children will have everything at the same addresses, so that a path
+/// that was found in one holds for all.
+pub fn always_at_the_same_addresses() {
+    // Children inherit it, and it changes nothing for this process.
+    personality::set(Persona::ADDR_NO_RANDOMIZE).expect("the kernel knows it");
+}
+
+/// What lies between two marks, found by one walk through it.
+#[derive(Debug, Clone)]
+pub struct Path {
+    /// How many of the instructions are those of the marks.
+    pub of_marks: u64,
+    /// Where each instruction is in memory, in the order in which they are made; and the one behind the last.
+    places: Vec<u64>,
+    /// The numbers of those that are made only once.
+    landmarks: Vec<u64>,
+}
+
+impl Path {
+    fn new(places: Vec<u64>, of_marks: u64) -> Self {
+        let mut times = HashMap::new();
+        places.iter().for_each(|place| *times.entry(*place).or_insert(0_u32) += 1);
+        let landmarks = (0..).zip(&places).filter(|(_, place)| times[place] == 1).map(|(number, _)| number);
+        Self { of_marks, landmarks: landmarks.collect(), places }
+    }
+
+    /// The numbers of all instructions that begin the first so many rounds through their place.
+    pub fn first_rounds(&self, rounds: u32) -> impl Iterator<Item = u64> {
+        let mut times = HashMap::new();
+        (0..).zip(&self.places).filter_map(move |(number, place)| {
+            let passed = times.entry(*place).or_insert(0);
+            *passed += 1;
+            (*passed <= rounds).then_some(number)
+        })
+    }
+
+    /// How many instructions there are, those of the marks included.
+    pub fn steps(&self) -> u64 {
+        self.places.len() as u64 - 1
+    }
+}
+
+/// A child whose acting thread is held. Must be used by the thread that started it: the kernel binds tracing to it.
+#[derive(Debug)]
+pub struct Victim {
+    child: Child,
+    thread: Pid,
+}
+
+impl Victim {
+    /// Whether a process may hold its children here; says so if not. `role` is one that begins with [`be_held`].
+    pub fn may_be(role: &'static str) -> bool {
+        let mut child = Child::start::<&str>(role, &[]);
+        let thread = told_thread(&mut child);
+        let refused = ptrace::seize(thread, ptrace::Options::PTRACE_O_EXITKILL) == Err(nix::errno::Errno::EPERM);
+        if refused {
+            println!("SKIP: child processes may not be traced here: kills at instructions were NOT tested");
+        } else {
+            Self { child, thread }.kill();
+        }
+        !refused
+    }
+
+    /// Starts a child in this role, which begins with [`be_held`], and takes hold of it.
+    pub fn start<V: AsRef<OsStr>>(role: &'static str, environment: &[(&str, V)]) -> Self {
+        Self::hold(Child::start(role, environment))
+    }
+
+    /// Takes hold of the thread of a child that calls [`be_held`].
+    pub fn hold(mut child: Child) -> Self {
+        let thread = told_thread(&mut child);
+        let options = ptrace::Options::PTRACE_O_EXITKILL | ptrace::Options::PTRACE_O_TRACESYSGOOD;
+        ptrace::seize(thread, options).expect("a child can be traced");
+        child.say("held");
+        Self { child, thread }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Says one line to the child.
+    pub fn say(&self, text: impl Display) {
+        self.child.say(text);
+    }
+
+    /// Waits for the next line of a child that is not expected to end.
+    pub fn hear(&mut self) -> String {
+        self.child.hear()
+    }
+
+    /// Waits until the child has prepared everything and stands before what it is to be killed in.
+    pub fn is_ready(&self) {
+        match self.next_stop() {
+            WaitStatus::Stopped(_, MARK) => {}
+            other => panic!("not ready, but {other:?}"),
+        }
+    }
+
+    /// From [`is_ready`](Self::is_ready): walks through to the last mark and tells what the way was.
+    pub fn explore(&self) -> Path {
+        let of_marks = self.walk().len() - 1;
+        Path::new(self.walk(), of_marks as u64)
+    }
+
+    /// From [`is_ready`](Self::is_ready): goes on until it has made so many instructions, or to the last mark if that
+    /// comes first. It runs to a landmark of the path before that, the last one that leaves at least `walked` to walk, and
+    /// walks the rest. Says whether it is where the path would have it.
+    pub fn go(&self, path: &Path, steps: u64, walked: u64) -> bool {
+        ptrace::cont(self.thread, None).expect("it stands");
+        self.is_ready();
+        let behind = path.landmarks.partition_point(|&landmark| landmark + walked <= steps);
+        let landmark = behind.checked_sub(1).map_or(0, |last| path.landmarks[last]);
+        let is_there = landmark == 0 || self.run_to(path.places[landmark as usize]);
+        is_there && (landmark..steps).all(|_| self.step()) && self.place() == path.places[steps as usize]
+    }
+
+    /// From [`is_ready`](Self::is_ready): goes on to the system call stop of this number, two for each call: going in and
+    /// coming back; or to the last mark if that comes first, `false` then.
+    pub fn go_by_calls(&self, stops: u64) -> bool {
+        ptrace::cont(self.thread, None).expect("it stands");
+        self.is_ready();
+        (0..stops).all(|_| {
+            ptrace::syscall(self.thread, None).expect("it stands");
+            self.is_stopped_before_a_mark()
+        })
+    }
+
+    /// Runs to the instruction at this place; `false` if it comes to a mark before.
+    fn run_to(&self, place: u64) -> bool {
+        // A breakpoint of the processor, not one in the code: the other threads must not meet it.
+        self.set_debug_register(0, place);
+        self.set_debug_register(7, 1);
+        ptrace::cont(self.thread, None).expect("it stands");
+        let is_there = self.is_stopped_before_a_mark();
+        self.set_debug_register(7, 0);
+        is_there
+    }
+
+    fn set_debug_register(&self, number: usize, value: u64) {
+        let offset = offset_of!(nix::libc::user, u_debugreg) + number * size_of::<u64>();
+        let offset = std::ptr::without_provenance_mut(offset);
+        ptrace::write_user(self.thread, offset, value as i64).expect("the processor has breakpoints");
+    }
+
+    /// Walks to the next mark; gives the place of each instruction, and of the one that would have been next.
+    fn walk(&self) -> Vec<u64> {
+        let mut places = vec![self.place()];
+        while self.step() {
+            places.push(self.place());
+        }
+        places
+    }
+
+    /// Where its next instruction is.
+    fn place(&self) -> u64 {
+        ptrace::getregs(self.thread).expect("it stands").rip
+    }
+
+    /// Makes one instruction, or one round of a repeated one, or one whole system call; `false` if it is at a mark.
+    fn step(&self) -> bool {
+        ptrace::step(self.thread, None).expect("it stands");
+        self.is_stopped_before_a_mark()
+    }
+
+    fn is_stopped_before_a_mark(&self) -> bool {
+        match self.next_stop() {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) | WaitStatus::PtraceSyscall(_) => true,
+            WaitStatus::Stopped(_, MARK) => false,
+            other => panic!("stopped by {other:?}"),
+        }
+    }
+
+    /// Kills it where it stands, and waits until it is gone.
+    pub fn kill(mut self) {
+        self.child.signal(rustix::process::Signal::KILL);
+        // A process is not gone before whoever traces a thread of it has seen the end of that.
+        while !matches!(self.next_stop(), WaitStatus::Signaled(..) | WaitStatus::Exited(..)) {}
+        self.child.kill();
+    }
+
+    fn next_stop(&self) -> WaitStatus {
+        waitpid(self.thread, Some(WaitPidFlag::__WALL)).expect("it is ours")
+    }
+}
+
+fn told_thread(child: &mut Child) -> Pid {
+    Pid::from_raw(child.hear().parse().expect("a thread's id"))
+}
