@@ -2,7 +2,7 @@
 
 use super::archive::Order;
 use super::script::Script;
-use crate::arena::{ArenaLayout, ArenaOwner, ArenaReader, BlockRef};
+use crate::arena::{ArenaLayout, ArenaOwner, ArenaReader, BlockRef, Class};
 use crate::cells::BODY_WORDS;
 use crate::error::Error;
 use crate::lane::{ClientLane, LaneLayout, ServerLane};
@@ -32,12 +32,12 @@ pub fn segment_headers(input: &[u8]) {
         2 => lane(&mut script),
         3 => ready(&mut script),
         4 => arena(&mut script),
-        _ => _ = opened::<Typed<Order, SpscLayout>>(&mut script),
+        _ => _ = opened(&mut script, &Typed::<Order, _>::new(spsc_example())),
     }
 }
 
-fn opened<L: Layout>(script: &mut Script<'_>) -> Option<Segment<L>> {
-    let (region, header) = image(script, L::KIND);
+fn opened<L: Layout>(script: &mut Script<'_>, example: &L) -> Option<Segment<L>> {
+    let (region, header) = image(script, example);
     let bytes = region.len();
     match at_most(STEPS, "opening a segment", || Segment::<L>::check(region)) {
         Ok(segment) => {
@@ -59,7 +59,7 @@ fn opened<L: Layout>(script: &mut Script<'_>) -> Option<Segment<L>> {
 
 /// Fills a region from the input, and says what its header is. A few bits of the input say which words of the header
 /// are made right, as nothing that makes inputs would find a hash.
-fn image(script: &mut Script<'_>, kind: u64) -> (Region, [u64; HEADER_WORDS]) {
+fn image<L: Layout>(script: &mut Script<'_>, example: &L) -> (Region, [u64; HEADER_WORDS]) {
     let right = script.byte();
     let units = script.below((MOST_BYTES - HEADER_BYTES) / 64 + 1);
     let mut header = [0; HEADER_WORDS];
@@ -69,54 +69,52 @@ fn image(script: &mut Script<'_>, kind: u64) -> (Region, [u64; HEADER_WORDS]) {
         header[0] = 0x5357_4244 << 32 | u64::from(LAYOUT_VERSION);
     }
     if right & 2 != 0 {
-        header[1] = kind;
+        header[1] = L::KIND;
+    }
+    let mut params = [0; 8];
+    params.copy_from_slice(&header[5..]);
+    if right & 64 != 0 {
+        // Those of the example, but for two.
+        params = example.params();
+        (0..2).for_each(|_| params[script.below(8)] ^= 1_u64.rotate_left(script.byte().into()) & script.word());
+        header[5..].copy_from_slice(&params);
     }
     if right & 4 != 0
-        && let Some(stated) = stated_bytes(kind, &header)
-        && stated <= MOST_BYTES
+        && let Ok(stated) = L::from_params(&params)
+        && stated.bytes() <= MOST_BYTES
     {
-        bytes = stated;
+        bytes = stated.bytes();
     }
     if right & 8 != 0 {
         header[2] = bytes as u64;
     }
     if right & 16 != 0 {
-        let mut params = [0; 8];
-        params.copy_from_slice(&header[5..]);
         header[3] = hash_of(header[1], bytes, &params);
     }
     let region = Region::heap(bytes);
+    let behind = bytes - HEADER_BYTES;
+    region.copy_in(HEADER_BYTES, script.bytes(behind));
     // The note stands at the end, whatever the kind.
-    if right & 32 != 0 && bytes >= HEADER_BYTES + NOTE_BYTES {
+    if right & 32 != 0 && behind >= NOTE_BYTES {
         region.copy_in(bytes - NOTE_BYTES, &TypeTag::of::<Order>().to_bytes());
     }
-    let rest = script.bytes(bytes - HEADER_BYTES - NOTE_BYTES.min(bytes - HEADER_BYTES));
-    region.copy_in(HEADER_BYTES, rest);
     for (i, word) in header.iter().enumerate() {
         region.word(i * 8).store(*word, Ordering::Relaxed);
     }
     (region, header)
 }
 
-/// The size that parameters come to, if they are any kind's.
-fn stated_bytes(kind: u64, header: &[u64; HEADER_WORDS]) -> Option<usize> {
-    let mut params = [0; 8];
-    params.copy_from_slice(&header[5..]);
-    fn of<L: Layout>(params: &[u64; 8]) -> Option<usize> {
-        L::from_params(params).ok().map(|layout| layout.bytes())
-    }
-    match kind {
-        SpscLayout::KIND => of::<SpscLayout>(&params),
-        MpscLayout::KIND => of::<MpscLayout>(&params),
-        LaneLayout::KIND => of::<LaneLayout>(&params),
-        ReadyLayout::KIND => of::<ReadyLayout>(&params),
-        ArenaLayout::KIND => of::<ArenaLayout>(&params),
-        _ => of::<Typed<Order, SpscLayout>>(&params),
-    }
+fn arena_example() -> ArenaLayout {
+    let classes = [(128, 3), (256, 2), (1024, 1)].map(|(block, count)| Class { block, count });
+    ArenaLayout::new(classes).expect("classes that grow")
+}
+
+fn spsc_example() -> SpscLayout {
+    SpscLayout::new(512).expect("a power of two").with_arena(arena_example())
 }
 
 fn spsc(script: &mut Script<'_>) {
-    let Some(segment) = opened::<SpscLayout>(script) else { return };
+    let Some(segment) = opened(script, &spsc_example()) else { return };
     if let Ok((mut producer, mut consumer)) = spsc::pair(&segment) {
         // Any answer is right.
         let _ = producer.try_send(&[1; 20]);
@@ -125,7 +123,9 @@ fn spsc(script: &mut Script<'_>) {
 }
 
 fn mpsc(script: &mut Script<'_>) {
-    let Some(segment) = opened::<MpscLayout>(script) else { return };
+    let Some(segment) = opened(script, &MpscLayout::new(4).expect("a power of two").with_arena(arena_example())) else {
+        return;
+    };
     if let Ok((sender, mut receiver)) = mpsc::pair(&segment) {
         let _ = sender.try_send(&[1; 20]);
         let _ = receiver.try_recv().map(drop);
@@ -134,7 +134,10 @@ fn mpsc(script: &mut Script<'_>) {
 
 fn lane(script: &mut Script<'_>) {
     let index = script.below(100) as u32;
-    let Some(segment) = opened::<LaneLayout>(script) else { return };
+    let Some(segment) = opened(script, &LaneLayout::new(8, arena_example(), arena_example()).expect("a power of two"))
+    else {
+        return;
+    };
     let ready = ReadySet::new(&Segment::heap(ReadyLayout::new(64), 1));
     match ClientLane::new(&segment, ready, index) {
         Ok(client) => {
@@ -148,13 +151,13 @@ fn lane(script: &mut Script<'_>) {
 }
 
 fn ready(script: &mut Script<'_>) {
-    let Some(segment) = opened::<ReadyLayout>(script) else { return };
+    let Some(segment) = opened(script, &ReadyLayout::new(70)) else { return };
     let ready = ReadySet::new(&segment);
     ready.take_ready(u32::MAX, |lane| assert!(lane < ready.lanes(), "lane {lane} of {}", ready.lanes()));
 }
 
 fn arena(script: &mut Script<'_>) {
-    let Some(segment) = opened::<ArenaLayout>(script) else { return };
+    let Some(segment) = opened(script, &arena_example()) else { return };
     let (owner, reader) = (ArenaOwner::over(&segment), ArenaReader::over(&segment));
     if let Some(block) = owner.allocate(owner.largest()) {
         assert!(reader.read(block.at(), owner.largest()).is_ok());

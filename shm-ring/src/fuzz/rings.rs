@@ -7,6 +7,7 @@ use crate::mpsc::{self, MpscLayout};
 use crate::raw::steps::at_most;
 use crate::segment::{HEADER_BYTES, Layout, Segment};
 use crate::spsc::{self, SpscLayout};
+use crate::trust::Trust;
 
 /// Bytes of a block of the arena, and how many there are.
 const BLOCK: usize = 256;
@@ -96,10 +97,13 @@ pub fn mpsc_images(input: &[u8]) {
     let cells = script.one_of(&[1, 2, 4, 8]);
     let layout = MpscLayout::new(cells).expect("a power of two").with_arena(arena(&mut script));
     let segment = Segment::heap(layout, 1);
-    let (sender, mut receiver) = mpsc::pair_from(&segment, start(&mut script));
+    let trust = script.one_of(&[Trust::CHECKED, Trust::ISOLATED]);
+    let (sender, receiver) = mpsc::pair_from(&segment, start(&mut script));
+    let mut receiver = receiver.with_trust(trust);
     let limit = layout.limit();
-    // Of one operation: a few words, those of every cell, looked at more than once by whoever goes past held claims.
-    let steps = 32 + 4 * cells as usize * cells as usize + 4 * BLOCKS;
+    // Of one operation: a few words, those of every cell, looked at more than once by whoever goes past held claims, and
+    // those of a payload that is copied out.
+    let steps = 32 + 4 * cells as usize * cells as usize + 4 * BLOCKS + limit.div_ceil(8);
     let mut held = Vec::new();
     for _ in 0..MOST_OPERATIONS {
         if script.is_over() {
@@ -124,7 +128,11 @@ pub fn mpsc_images(input: &[u8]) {
             3 | 4 => match at_most(steps, "a receive", || receiver.try_recv()) {
                 Ok(frame) => {
                     assert!(frame.bytes().len() <= limit, "{frame:?}");
-                    std::hint::black_box(frame.bytes().iter().fold(0_u8, |sum, byte| sum ^ byte));
+                    let first = frame.bytes().to_vec();
+                    if trust.is_isolated() {
+                        script.poke(segment.memory().region(), HEADER_BYTES..layout.bytes());
+                        assert_eq!(frame.bytes(), first, "a private copy has changed");
+                    }
                 }
                 Err(error) => assert!(is_known_to_receivers(error), "{error:?}"),
             },
