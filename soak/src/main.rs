@@ -31,7 +31,7 @@ use crate::tally::{Fault, Tally};
 const ROLES: &[child::Role] =
     &[("service", calls::serve), ("client", calls::call), ("consumer", frames::consume), ("producer", frames::produce)];
 
-/// All at work at the same time.
+/// At work at the same time; with fewer, those who are told of a death wait less for a processor.
 const SITES: [&Kind; 6] = [&CALLS, &FRAMES, &CALLS, &CALLS, &FRAMES, &CALLS];
 
 /// How often progress is printed.
@@ -46,6 +46,9 @@ struct Arguments {
     /// Who is killed when; the moments themselves are the machine's. Default: from the time of day.
     #[arg(long)]
     seed: Option<u64>,
+    /// Groups of processes at work at the same time.
+    #[arg(long, default_value_t = SITES.len() as u16, value_parser = clap::value_parser!(u16).range(1..=SITES.len() as i64))]
+    sites: u16,
 }
 
 fn main() -> ExitCode {
@@ -53,26 +56,26 @@ fn main() -> ExitCode {
         child::play(ROLES);
         return ExitCode::SUCCESS;
     }
-    let Arguments { kills, seed } = Arguments::parse();
+    let Arguments { kills, seed, sites } = Arguments::parse();
     let seed = seed.unwrap_or_else(|| UNIX_EPOCH.elapsed().map_or(1, |now| now.as_nanos() as u64 >> 8));
     // In memory where that can be had: a busy disk would hold up whoever takes a note.
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let dir = parent.join(format!("switchboard-soak-{}", std::process::id()));
     let started = Instant::now();
-    let mut tally = soak(kills, seed, &dir, started);
+    let mut tally = soak(kills, seed, &SITES[..sites.into()], &dir, started);
     tally.print(started.elapsed(), seed);
     if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Lets all sites kill, and adds up what they tell.
-fn soak(kills: u64, seed: u64, dir: &Path, started: Instant) -> Tally {
+fn soak(kills: u64, seed: u64, kinds: &[&'static Kind], dir: &Path, started: Instant) -> Tally {
     let budget = AtomicU64::new(kills);
     let (tell, told) = channel();
     let mut tally = Tally::default();
     thread::scope(|scope| {
         let mut sites = Vec::new();
-        for (index, kind) in SITES.into_iter().enumerate() {
+        for (index, kind) in kinds.iter().copied().enumerate() {
             let dir = dir.join(index.to_string());
             std::fs::create_dir_all(&dir).expect("the temporary directory can be written");
             let mut site = Site::new(kind, dir, seed.wrapping_add(index as u64));

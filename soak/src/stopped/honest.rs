@@ -54,14 +54,21 @@ impl Slice {
         self.0.lock().expect("nobody panics with it").push(ns);
     }
 
-    /// Answers "begin" by forgetting, and "end" by the 99th percentile.
+    fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.0.lock().expect("nobody panics with it"))
+    }
+
+    /// Answers "begin" by forgetting, and "end" by the 99th percentile; waits for something to be timed, if need be.
     fn obey(&self, mut parent: Line) {
         while let Some(order) = parent.hear() {
-            let mut times = std::mem::take(&mut *self.0.lock().expect("nobody panics with it"));
+            let mut times = self.take();
+            while order == "end" && times.is_empty() {
+                thread::sleep(PACE);
+                times = self.take();
+            }
             if order == "end" {
                 times.sort_unstable();
-                let p99 = times.get(times.len() * 99 / 100);
-                parent.say(p99.expect("something was timed"));
+                parent.say(times[times.len() * 99 / 100]);
             }
         }
         // Its parent has what it wanted.
