@@ -40,7 +40,7 @@ pub fn door(input: &[u8]) {
             let fds: Vec<BorrowedFd<'_>> = (0..kind >> 6).map(|_| stage.runtime_dir_fd.as_fd()).collect();
             let message = match kind % 4 {
                 0 => said.to_vec(),
-                1 => FromClient::Hello { instance: INSTANCE.to_owned() }.to_bytes(),
+                1 => hello(kind >> 2).to_bytes(),
                 2 => FromClient::Grow { len: said.len() as u64 * 1000 }.to_bytes(),
                 _ => {
                     if lane.is_none() {
@@ -124,7 +124,7 @@ impl Stage {
 
     fn lets_an_honest_client_in(&self) {
         let client = self.knock();
-        client.send(&FromClient::Hello { instance: INSTANCE.to_owned() }.to_bytes(), &[]).expect("it listens");
+        client.send(&hello(1).to_bytes(), &[]).expect("it listens");
         let welcome = client.receive_within(PATIENCE).expect("it does not hang up").expect("it answers");
         assert!(opened(&welcome).is_some(), "{:?}", FromServer::read(&welcome.bytes));
     }
@@ -154,4 +154,8 @@ impl Handler for Nothing {
     fn call(&self, _: &Context<'_>, method: MethodIndex, _: &[u8], _: &mut dyn ReplySink) -> Result<(), Status> {
         Err(self.0.unknown_method(method))
     }
+}
+
+fn hello(trust: u8) -> FromClient {
+    FromClient::Hello { instance: INSTANCE.to_owned(), trust, build: [0; 32] }
 }

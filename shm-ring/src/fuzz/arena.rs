@@ -17,7 +17,8 @@ pub fn arena_references(input: &[u8]) {
     let layout = ArenaLayout::new(classes).expect("classes that grow");
     let blocks: u32 = classes.iter().map(|class| class.count).sum();
     let segment = Segment::heap(layout, 1);
-    let (owner, reader) = (ArenaOwner::over(&segment), ArenaReader::over(&segment));
+    let owner = ArenaOwner::over(&segment).expect("the first owner");
+    let reader = ArenaReader::over(&segment).expect("the first reader");
     let steps = 4 * blocks as usize + 4;
     let mut held: Vec<Block<'_>> = Vec::new();
     let mut lent: Vec<BlockRef> = Vec::new();
@@ -42,7 +43,7 @@ pub fn arena_references(input: &[u8]) {
             5 if !lent.is_empty() => owner.reclaim(lent[script.below(lent.len())]),
             6 => {
                 let (at, len) = (BlockRef::from_word(script.word()), script.below(2000));
-                match reader.read(at, len) {
+                match reader.bytes(at, len) {
                     Ok(bytes) => {
                         assert!(bytes.len() == len && index(at) < blocks, "{at:?}");
                         std::hint::black_box(bytes.iter().fold(0_u8, |sum, byte| sum ^ byte));
@@ -57,7 +58,7 @@ pub fn arena_references(input: &[u8]) {
     }
     // Whatever was written, what the owner still holds is intact.
     for block in &held {
-        assert!(reader.read(block.at(), block.len()).is_ok(), "{block:?}");
+        assert!(reader.bytes(block.at(), block.len()).is_ok(), "{block:?}");
     }
 }
 

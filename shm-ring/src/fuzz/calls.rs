@@ -33,7 +33,7 @@ pub fn call_cells(input: &[u8]) {
     let calls = script.one_of(&[1, 2, 4, 8]);
     let segment = lane(calls);
     let client = client(&segment);
-    let (_server, mut consumer) = ServerLane::new(&segment);
+    let (_server, mut consumer) = ServerLane::new(&segment).expect("the first server");
     let cells = calls as usize;
     let (one, all) = (2 * cells + BODY_WORDS + 4, 3 * (cells + 1) * (cells + 1) * (cells + 1) + BODY_WORDS + 4);
     let mut held = Vec::new();
@@ -77,7 +77,7 @@ pub fn call_slots(input: &[u8]) {
     let segment = lane(calls);
     let slots = CELLS_AT + calls as usize * CELL_BYTES;
     let client = client(&segment);
-    let (server, _consumer) = ServerLane::new(&segment);
+    let (server, _consumer) = ServerLane::new(&segment).expect("the first server");
     let mut flight: Vec<Call<'_>> = Vec::new();
     let mut abandoned: Vec<Abandoned> = Vec::new();
     let mut lost = HashSet::new();

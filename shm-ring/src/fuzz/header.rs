@@ -144,9 +144,14 @@ fn lane(script: &mut Script<'_>) {
             assert!(index < 64, "lane {index} of 64");
             let _ = client.requests.try_claim().map(|mut claim| claim.commit(1, 8, &[1]));
         }
-        Err(error) => assert!(index >= 64 && matches!(error, Error::Corrupt { .. }), "{error}"),
+        // The header may say that it has a client already.
+        Err(error) => {
+            assert!(
+                matches!(error, Error::Corrupt { .. } if index >= 64) || matches!(error, Error::AlreadyAttached { .. })
+            );
+        }
     }
-    let (_server, mut consumer) = ServerLane::new(&segment);
+    let Ok((_server, mut consumer)) = ServerLane::new(&segment) else { return };
     let _ = consumer.try_take(&mut [0; BODY_WORDS]);
 }
 
@@ -158,11 +163,12 @@ fn ready(script: &mut Script<'_>) {
 
 fn arena(script: &mut Script<'_>) {
     let Some(segment) = opened(script, &arena_example()) else { return };
-    let (owner, reader) = (ArenaOwner::over(&segment), ArenaReader::over(&segment));
+    // The header may say that it has both already.
+    let (Ok(owner), Ok(reader)) = (ArenaOwner::over(&segment), ArenaReader::over(&segment)) else { return };
     if let Some(block) = owner.allocate(owner.largest()) {
-        assert!(reader.read(block.at(), owner.largest()).is_ok());
+        assert!(reader.bytes(block.at(), owner.largest()).is_ok());
     }
     let _ = reader
-        .read(BlockRef::from_word(script.word()), script.below(MOST_BYTES))
+        .lent(BlockRef::from_word(script.word()), script.below(MOST_BYTES))
         .map(|bytes| assert!(bytes.len() < MOST_BYTES));
 }
