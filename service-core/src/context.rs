@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::assured::Assurance;
+
 /// Reads `CLOCK_MONOTONIC` in nanoseconds: the one clock of this crate, the same for all processes
 /// of a host.
 ///
@@ -97,12 +99,24 @@ pub struct Context<'a> {
     deadline: Option<Deadline>,
     caller: Caller,
     cancel: &'a dyn CancelProbe,
+    assurance: Option<Assurance>,
 }
 
 impl<'a> Context<'a> {
     /// Puts a context together; transports do this once per call.
     pub fn new(deadline: Option<Deadline>, caller: Caller, cancel: &'a dyn CancelProbe) -> Self {
-        Self { deadline, caller, cancel }
+        Self { deadline, caller, cancel, assurance: None }
+    }
+
+    /// For a request that somebody vouches for: it is read without being validated.
+    #[must_use]
+    pub fn assured(self, assurance: Option<Assurance>) -> Self {
+        Self { assurance, ..self }
+    }
+
+    /// Gives the word of whoever vouches for the request.
+    pub fn assurance(&self) -> Option<Assurance> {
+        self.assurance
     }
 
     /// Says by when the caller wants the answer; `None` if it waits for ever.

@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+use crate::assured::Assurance;
 use crate::status::{Code, Outcome, Status};
 
 /// Longest message, in bytes: offsets inside a message are signed and 32 bits wide.
@@ -65,6 +66,15 @@ pub trait Decode {
     /// # Errors
     /// A [`Status`] if the bytes are not a message of the expected type.
     fn decode(&mut self, bytes: &[u8]) -> Result<(), Status>;
+
+    /// The same of bytes that somebody vouches for: they need not be checked. By default they are.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    fn decode_assured(&mut self, bytes: &[u8], assurance: Assurance) -> Result<(), Status> {
+        let _ = assurance;
+        self.decode(bytes)
+    }
 }
 
 /// A large place for one message, written from its start to its end.

@@ -22,6 +22,8 @@ use rkyv::validation::archive::ArchiveValidator;
 use rkyv::vec::{ArchivedVec, VecResolver};
 use rkyv::{Archive, Deserialize, Place, Serialize, SerializeUnsized};
 
+use crate::assured::{Assurance, assured};
+use crate::context::Context;
 use crate::descriptor::short_name;
 use crate::message::{Decode, Encode, EncodeError, MAX_MESSAGE_LEN, Sink};
 use crate::scratch::with_scratch;
@@ -199,6 +201,18 @@ pub fn access<T: Readable>(bytes: &[u8]) -> Result<&T::Archived, Status> {
     })
 }
 
+/// Reads a call's request in place as a `T`: validated by [`access`], unless somebody vouches for it.
+///
+/// # Errors
+/// As [`access`].
+#[inline]
+pub fn access_request<'b, T: Readable>(ctx: &Context<'_>, bytes: &'b [u8]) -> Result<&'b T::Archived, Status> {
+    match ctx.assurance().and_then(|assurance| assured::<T>(bytes, assurance)) {
+        Some(archived) => Ok(archived),
+        None => access::<T>(bytes),
+    }
+}
+
 /// Makes an owned value of an argument that [`access`] has checked.
 ///
 /// # Errors
@@ -214,6 +228,10 @@ pub fn deserialize<T: Owned>(archived: &T::Archived) -> Result<T, Status> {
 fn not_of_type<T>(what: &str, len: usize) -> String {
     let name = short_name(std::any::type_name::<T>());
     format!("the {len} bytes of the {what} are no `{name}`")
+}
+
+fn access_assured_reply<T: Readable>(bytes: &[u8], assurance: Assurance) -> Result<&T::Archived, Status> {
+    assured::<T>(bytes, assurance).map_or_else(|| access_reply::<T>(bytes), Ok)
 }
 
 fn access_reply<T: Readable>(bytes: &[u8]) -> Result<&T::Archived, Status> {
@@ -252,9 +270,19 @@ impl<T> Default for Reply<T> {
 
 impl<T: Owned> Decode for Reply<T> {
     fn decode(&mut self, bytes: &[u8]) -> Result<(), Status> {
-        let archived = access_reply::<T>(bytes)?;
+        self.take(access_reply::<T>(bytes)?, bytes.len())
+    }
+
+    fn decode_assured(&mut self, bytes: &[u8], assurance: Assurance) -> Result<(), Status> {
+        self.take(access_assured_reply::<T>(bytes, assurance)?, bytes.len())
+    }
+}
+
+impl<T: Owned> Reply<T> {
+    #[inline]
+    fn take(&mut self, archived: &T::Archived, len: usize) -> Result<(), Status> {
         let value = deserialize_using::<T, _, Failure>(archived, &mut ())
-            .map_err(|Failure| Status::internal(not_of_type::<T>("reply", bytes.len())))?;
+            .map_err(|Failure| Status::internal(not_of_type::<T>("reply", len)))?;
         self.0 = Some(value);
         Ok(())
     }
@@ -285,6 +313,12 @@ impl<T, U, F> ReplyWith<T, U, F> {
 impl<T: Readable, U, F: FnOnce(&T::Archived) -> U> Decode for ReplyWith<T, U, F> {
     fn decode(&mut self, bytes: &[u8]) -> Result<(), Status> {
         let archived = access_reply::<T>(bytes)?;
+        self.made = self.read.take().map(|read| read(archived));
+        Ok(())
+    }
+
+    fn decode_assured(&mut self, bytes: &[u8], assurance: Assurance) -> Result<(), Status> {
+        let archived = access_assured_reply::<T>(bytes, assurance)?;
         self.made = self.read.take().map(|read| read(archived));
         Ok(())
     }

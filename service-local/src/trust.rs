@@ -1,5 +1,7 @@
 //! Which mode of trust two sides of a connection agree on.
+#![allow(unsafe_code)] // A promise that the user made about the memory is passed on as one about the messages in it.
 
+use service_core::Assurance;
 use shm_ring::{BuildId, Trust};
 
 const TRUSTED: u8 = 0;
@@ -31,7 +33,22 @@ pub(crate) fn agree(ours: Trust, theirs: u8, their_build: &[u8; BuildId::BYTES],
         return Trust::ISOLATED;
     }
     let is_one_program = BuildId::own().is_some_and(|own| own.to_bytes() == *their_build);
-    if ours.is_trusted() && theirs == TRUSTED && is_one_program { ours } else { Trust::CHECKED }
+    if ours.is_trusted() && theirs == TRUSTED && is_one_program {
+        return ours;
+    }
+    if ours.is_trusted() || theirs == TRUSTED {
+        tracing::info!(uid, is_one_program, "only one side wants to be trusted, or it is another build: checked");
+    }
+    Trust::CHECKED
+}
+
+/// What messages are read on, in a mode that both sides agreed on.
+#[inline]
+pub(crate) fn assurance(agreed: Trust) -> Option<Assurance> {
+    // SAFETY: whoever made a `Trust` that is trusted has promised this of every peer towards which it is used: the same
+    // program, which keeps the protocol and writes only what the serializers make. That both sides have it, of one user and
+    // one build, was compared when the connection was made; the descriptor's fingerprints say which types are meant.
+    agreed.is_trusted().then(|| unsafe { Assurance::new() })
 }
 
 /// What the client makes of the server's grant: `None` if that is weaker than what it asked for.
@@ -65,6 +82,20 @@ mod tests {
         ] {
             assert_eq!(agree(ours, theirs, &NO_BUILD, uid), granted, "{ours} {theirs} {uid}");
         }
+    }
+
+    #[test]
+    fn trusted_takes_the_wish_of_both_and_one_build() {
+        // SAFETY: nothing is read by it here.
+        let trusted = unsafe { Trust::trusted() };
+        let own = own_uid();
+        assert_eq!(agree(trusted, TRUSTED, &own_build(), own), trusted);
+        assert_eq!(agree(trusted, TRUSTED, &NO_BUILD, own), Trust::CHECKED);
+        assert_eq!(agree(trusted, CHECKED, &own_build(), own), Trust::CHECKED);
+        assert_eq!(agree(Trust::CHECKED, TRUSTED, &own_build(), own), Trust::CHECKED);
+        assert_eq!(agree(trusted, TRUSTED, &own_build(), own ^ 1), Trust::ISOLATED);
+        assert!(assurance(trusted).is_some());
+        assert!(assurance(Trust::CHECKED).is_none() && assurance(Trust::ISOLATED).is_none());
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn write_arm(service: &Service, index: u16, method: &Method) -> TokenStream {
     let binding = (!args.is_empty()).then(|| quote!(let request =));
     quote_spanned! {span=>
         #index => {
-            #binding #support::access::<#request_type>(request)?;
+            #binding #support::access_request::<#request_type>(ctx, request)?;
             // Whatever status the service's own code gives, for example that of a call of its own: it ran.
             let answer: #reply = <__S as #trait_ident>::#ident(&self.service, ctx, #(#arguments),*)
                 .map_err(|status| status.with_outcome(#support::Outcome::Ran))?;

@@ -23,6 +23,8 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("shm-ring/src/spsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/mpsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/arena/reader.rs", "one function gives a payload in place: the assumption of `Checked`"),
+    ("service-core/src/assured.rs", "messages are read unvalidated on the user's word; no transport knows their types"),
+    ("service-local/src/trust.rs", "passes that word on: neither memory nor messages know of the other"),
     ("shm-ring/src/clock.rs", "the time-stamp counter is an intrinsic"),
     ("shm-ring/src/rendezvous/identity.rs", "peer credentials that the safe wrappers lack"),
     ("shm-ring/src/tasks/tokio.rs", "tokio wants a promise that a descriptor stays open"),
@@ -31,13 +33,14 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("shm-ring/tests/trust/modes.rs", "makes the mode that is a promise"),
     ("shm-ring/tests/fork.rs", "forks, to see what a child has of its parent's segments"),
     ("test-support/src/memory.rs", "maps shared memory once more, to be written as a hostile peer would"),
+    ("switchboard/examples/price_of_trust.rs", "to be trusted takes a promise"),
     ("benches/src/bare/memory.rs", "rings without checks, to hold the checked ones against"),
     ("benches/src/transport/shaq.rs", "joining a ring of shaq's is unsafe"),
     ("benches/src/unloaded/count_alloc.rs", "a counting allocator; `GlobalAlloc` is unsafe to implement"),
 ];
 
 /// Crates whose root denies `unsafe` instead of forbidding it, so that the files above can allow it.
-const DENIES: [&str; 3] = ["shm-ring", "benches", "test-support"];
+const DENIES: [&str; 5] = ["shm-ring", "service-core", "service-local", "benches", "test-support"];
 
 /// How far above an unsafe block its reason may begin, in lines.
 const SAFETY_WITHIN: usize = 5;

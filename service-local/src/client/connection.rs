@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use service_core::{
-    CallTimes, Code, Deadline, Decode, Encode, Encoded, MethodIndex, Outcome, ServiceDescriptor, Status, Transport,
-    encode_block, encode_small,
+    Assurance, CallTimes, Code, Deadline, Decode, Encode, Encoded, MethodIndex, Outcome, ServiceDescriptor, Status,
+    Transport, encode_block, encode_small,
 };
 use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef, Lent};
 use shm_ring::cells::{Claim, Refused};
@@ -64,6 +64,8 @@ pub(crate) struct LocalConnection {
     lane: ClientLane,
     /// How far the service is trusted.
     trust: Trust,
+    /// On what its replies are read.
+    assurance: Option<Assurance>,
     spin: SpinBudget,
     given_up: GivenUp,
     waiting: Waiting,
@@ -131,6 +133,7 @@ impl LocalConnection {
             descriptor,
             lane,
             trust,
+            assurance: trust::assurance(trust),
             spin: SpinBudget::new(settings.spin),
             given_up: GivenUp::default(),
             waiting: Waiting::default(),
@@ -399,7 +402,11 @@ impl LocalConnection {
     #[inline]
     fn read_reply(&self, header: ReplyHeader, bytes: &[u8], reply: &mut dyn Decode) -> Result<(), Status> {
         match read_tag(header.tag) {
-            Some((Code::Ok, _)) => reply.decode(bytes).map_err(|status| status.with_outcome(Outcome::Ran)),
+            Some((Code::Ok, _)) => match self.assurance {
+                None => reply.decode(bytes),
+                Some(assurance) => reply.decode_assured(bytes, assurance),
+            }
+            .map_err(|status| status.with_outcome(Outcome::Ran)),
             Some((code, outcome)) => {
                 let text = &bytes[..bytes.len().min(MAX_STATUS_BYTES)];
                 Err(Status::new(code, outcome, String::from_utf8_lossy(text)))

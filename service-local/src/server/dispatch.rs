@@ -69,7 +69,7 @@ impl Dispatcher<'_> {
     fn run(&self, meta: Meta, request: &[u8], responder: &mut Responder<'_>, started_ns: u64) -> Dispatched {
         let probe = SlotProbe { lane: responder.lane, call: responder.call };
         let deadline = meta.deadline_ns.map(Deadline::from_monotonic_ns);
-        let ctx = Context::new(deadline, responder.lane.caller, &probe);
+        let ctx = Context::new(deadline, responder.lane.caller, &probe).assured(responder.lane.assurance);
         let ran = catch_unwind(AssertUnwindSafe(|| self.handler.call(&ctx, meta.method, request, responder)));
         if responder.prepared.is_none() {
             let status = match ran {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use service_core::Caller;
+use service_core::{Assurance, Caller};
 use shm_ring::Trust;
 use shm_ring::arena::{ArenaOwner, RequestBlocks};
 use shm_ring::cells::{Consumer, Taken};
@@ -13,6 +13,7 @@ use shm_ring::rendezvous::Connection;
 use super::quota::Share;
 use crate::frame::{Cell, KIND_CALL};
 use crate::growth::{Added, Owners, Readers};
+use crate::trust::assurance;
 
 /// What a look at a lane gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub(super) struct Lane {
     pub(super) shared: ServerLane,
     /// How far the client is trusted.
     pub(super) trust: Trust,
+    /// On what its requests are read.
+    pub(super) assurance: Option<Assurance>,
     pub(super) caller: Caller,
     pub(super) connection: Connection,
     pub(super) added_requests: Added<RequestBlocks>,
@@ -102,6 +105,7 @@ impl Lane {
             index,
             shared,
             trust,
+            assurance: assurance(trust),
             caller,
             connection,
             added_requests: Added::up_to(bytes),
