@@ -9,13 +9,16 @@ use crate::raw::LINE;
 use crate::segment::Segment;
 use crate::signal::Signal;
 use crate::spsc::control::Control;
-use crate::spsc::cursor::{HEADER, Position, frame_bytes};
+use crate::spsc::cursor::{HEADER, Position, UNIT, frame_bytes};
 use crate::spsc::frame::Frame;
 use crate::spsc::layout::{self, SpscLayout};
 use crate::spsc::producer::BLOCK_FRAME;
 use crate::spsc::ring::{CLOSED, Ring};
-use crate::spsc::word::{Header, Kind, UNPUBLISHED};
+use crate::spsc::word::{Common, Header, Kind, UNPUBLISHED};
 use crate::sync::{Ordering, spin_loop};
+#[cfg(not(loom))]
+use crate::trust::Private;
+use crate::trust::Trust;
 use crate::wait::SpinBudget;
 
 /// From so many frames in a row on a consumer that finds nothing more is taken for one that has caught up with a stream.
@@ -44,8 +47,19 @@ pub(super) struct Found {
     pub(super) len: usize,
     /// Where the next frame begins.
     pub(super) end: Position,
-    /// The arena block that holds the payload. Checked: there is such a block, and it has so many bytes.
-    pub(super) block: Option<BlockRef>,
+    /// What holds the payload.
+    pub(super) place: Place,
+}
+
+/// Where a payload is. Of a block it was checked that there is such a one, and that it has so many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Ring,
+    Block(BlockRef),
+    /// In the consumer's own memory, as it was copied out of the ring.
+    Private,
+    /// The same, out of a block.
+    PrivateOf(BlockRef),
 }
 
 /// The consumer's own positions; kept apart from what its frames borrow.
@@ -53,6 +67,12 @@ pub(super) struct Found {
 pub(super) struct Core {
     pub(super) ring: Ring,
     arena: Option<ArenaReader>,
+    /// The frames that take the short way.
+    common: Common,
+    pub(super) trust: Trust,
+    /// The payload that was found last, if the producer is not trusted with it.
+    #[cfg(not(loom))]
+    pub(super) private: Private,
     /// Where the next frame is, or will be.
     head: Position,
     /// What the producer was told of it; at most a quarter of the ring behind.
@@ -81,10 +101,10 @@ impl Core {
         let word = self.ring.header(at).load(Ordering::Acquire).decode(|word| word);
         // The common case by one comparison; everything else, and everything impossible, takes the long way.
         let geometry = self.ring.geometry;
-        if let Some(len) = Header::inline_len(word, at)
+        if let Some(len) = Header::inline_len(word, at, self.common)
             && frame_bytes(len) <= geometry.to_end(at)
         {
-            return Some(Found { at: at.plus(HEADER), len, end: at.plus(frame_bytes(len)), block: None });
+            return Some(Found { at: at.plus(HEADER), len, end: at.plus(frame_bytes(len)), place: Place::Ring });
         }
         // Its answer is left in `found`, for what is returned through memory would take the common case there as well.
         self.find_other(word).then_some(self.found)
@@ -95,6 +115,8 @@ impl Core {
     fn find_other(&mut self, word: u64) -> bool {
         let found = if word == UNPUBLISHED { self.look_again() } else { Ok(word) };
         match found.and_then(|word| self.decode(word)) {
+            #[cfg(not(loom))]
+            Ok(found) if self.trust.is_isolated() => self.found = self.isolate(found),
             Ok(found) => self.found = found,
             Err(missed) => {
                 self.missed = missed;
@@ -161,7 +183,7 @@ impl Core {
         }
         let (body, end) = (at.plus(HEADER), at.plus(header.bytes()));
         match header.kind {
-            Kind::Inline => Ok(Found { at: body, len: header.len as usize, end, block: None }),
+            Kind::Inline => Ok(Found { at: body, len: header.len as usize, end, place: Place::Ring }),
             _ => self.named_block(body, end, header),
         }
     }
@@ -194,9 +216,36 @@ impl Core {
         let block = BlockRef::from_word(name);
         let is_named = header.len as usize == BLOCK_FRAME;
         match self.arena.as_ref().filter(|_| is_named) {
-            Some(arena) if arena.check(block, len).is_ok() => Ok(Found { at: body, len, end, block: Some(block) }),
+            Some(arena) if arena.check(block, len).is_ok() => {
+                Ok(Found { at: body, len, end, place: Place::Block(block) })
+            }
             _ => Err(RecvError::Corrupt { what: "arena block", found: name, at: body.to_word() }),
         }
+    }
+
+    /// Copies a payload out, before anybody looks at it.
+    #[cfg(not(loom))]
+    fn isolate(&mut self, found: Found) -> Found {
+        let Self { ring, arena, private, .. } = self;
+        let place = match (found.place, arena) {
+            (Place::Block(block), Some(arena)) => {
+                // Name and length were checked just now, and an arena never changes.
+                let _ = arena.copy_out(block, private.room(found.len, 0));
+                Place::PrivateOf(block)
+            }
+            _ => {
+                ring.frames.copy_out(found.at.to_index(), private.room(found.len, HEADER % UNIT));
+                Place::Private
+            }
+        };
+        Found { place, ..found }
+    }
+
+    /// Copies the first bytes of a block out, which was checked when its frame was found.
+    #[cfg(not(loom))]
+    #[cold]
+    pub(super) fn copy_block(&self, at: BlockRef, to: &mut [u8]) {
+        let _ = self.arena.as_ref().map(|arena| arena.copy_out(at, to));
     }
 
     /// The payload in a block, which was checked when its frame was found.
@@ -216,8 +265,8 @@ impl Core {
         // behind later stores.)
         self.ring.word::<{ layout::HEAD }>().store(self.head.to_word(), Ordering::Release);
         self.ring.word::<{ layout::RECEIVED }>().store(self.received, Ordering::Relaxed);
-        if let Some(block) = found.block {
-            self.give_back(block);
+        if found.place != Place::Ring {
+            self.give_back(found.place);
         }
         if self.head.since(self.released) >= self.ring.geometry.release_from() {
             self.tell();
@@ -225,8 +274,8 @@ impl Core {
     }
 
     #[cold]
-    fn give_back(&mut self, at: BlockRef) {
-        if let Some(arena) = &self.arena {
+    fn give_back(&mut self, place: Place) {
+        if let (Place::Block(at) | Place::PrivateOf(at), Some(arena)) = (place, &self.arena) {
             arena.give_back(at);
             // The producer may wait for this very block.
             self.tell();
@@ -270,6 +319,10 @@ impl Consumer {
         let core = Core {
             ring,
             arena,
+            common: Common::INLINE,
+            trust: Trust::CHECKED,
+            #[cfg(not(loom))]
+            private: Private::default(),
             head,
             released: head,
             received: 0,
@@ -279,9 +332,21 @@ impl Consumer {
             pauses: PAUSES,
             closed: false,
             missed: RecvError::Empty,
-            found: Found { at: head, len: 0, end: head, block: None },
+            found: Found { at: head, len: 0, end: head, place: Place::Ring },
         };
         Ok(Self { core, data, spin: super::default_spin(), process: std::process::id() })
+    }
+
+    /// With another trust in the producer than [`Trust::CHECKED`].
+    ///
+    /// With [`Trust::ISOLATED`] each frame is copied out as it is received, into memory of this handle that grows to the
+    /// largest payload that came, at most the ring's [`limit`](SpscLayout::limit).
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn with_trust(mut self, trust: Trust) -> Self {
+        self.core.trust = trust;
+        self.core.common = if trust.is_isolated() { Common::NONE } else { Common::INLINE };
+        self
     }
 
     /// Sets how long the waiting forms poll before they sleep; by default [`DEFAULT_SPIN`](crate::wait::DEFAULT_SPIN).

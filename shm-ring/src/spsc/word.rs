@@ -28,6 +28,17 @@ pub(super) enum Kind {
     Block = 3,
 }
 
+/// What the upper half of a header is compared with, at once, for the frames that are not looked at any closer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Common(u64);
+
+impl Common {
+    /// Those with the payload in the ring.
+    pub(super) const INLINE: Self = Self(Kind::Inline as u64);
+    /// None: no upper half has so many bits.
+    pub(super) const NONE: Self = Self(1 << UPPER);
+}
+
 /// A header word that was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
@@ -49,10 +60,10 @@ impl Header {
         u64::from(stamp(at, self.kind)) << UPPER | u64::from(self.len)
     }
 
-    /// Bytes of payload, if the word is the header of an inline frame at `at`; unchecked.
+    /// Bytes of payload, if the word is the header of an inline frame at `at` and those are `common`; unchecked.
     #[inline(always)]
-    pub(super) fn inline_len(word: u64, at: Position) -> Option<usize> {
-        ((word >> UPPER) as u32 == stamp(at, Kind::Inline)).then_some(word as u32 as usize)
+    pub(super) fn inline_len(word: u64, at: Position, common: Common) -> Option<usize> {
+        (word >> UPPER == u64::from(at.to_word() as u32) | common.0).then_some(word as u32 as usize)
     }
 
     /// From a peer's word: `None` unless it belongs to a frame at `at` that ends within `to_end` bytes.
@@ -83,10 +94,12 @@ mod tests {
         for (kind, len, at) in [(Kind::Inline, 0, 0), (Kind::Pad, 8, 48), (Kind::Block, 16, u64::MAX - 15)] {
             let (header, at) = (Header { kind, len }, Position::from_word(at));
             assert_eq!(Header::from_word(header.to_word(at), at, header.bytes()), Some(header));
-            assert_eq!(Header::inline_len(header.to_word(at), at), (kind == Kind::Inline).then_some(len as usize));
+            let inline = |common| Header::inline_len(header.to_word(at), at, common);
+            assert_eq!(inline(Common::INLINE), (kind == Kind::Inline).then_some(len as usize));
+            assert_eq!(inline(Common::NONE), None);
             for other in [16, 64, 1 << 20, 1 << 31].map(|bytes| at.plus(bytes)) {
                 assert_eq!(Header::from_word(header.to_word(at), other, 1 << 30), None);
-                assert_eq!(Header::inline_len(header.to_word(at), other), None);
+                assert_eq!(Header::inline_len(header.to_word(at), other, Common::INLINE), None);
             }
         }
     }

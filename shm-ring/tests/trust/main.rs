@@ -9,6 +9,7 @@ mod modes;
 use rkyv::{Archive, Serialize};
 use shm_ring::arena::{ArenaLayout, Class};
 use shm_ring::mpsc::{self, MpscLayout};
+use shm_ring::spsc::{self, SpscLayout};
 use shm_ring::{Events, Segment, Trust};
 
 /// Texts, numbers and choices: things that can be invalid.
@@ -46,6 +47,22 @@ fn cells() -> MpscLayout {
     let class = |block, count| Class { block, count };
     let arena = ArenaLayout::new([class(2 << 10, 2), class(128 << 10, 2), class(0, 0)]).expect("legal classes");
     MpscLayout::new(4).expect("a power of two").with_arena(arena)
+}
+
+/// Frames up to 2,040 bytes, and blocks for what is larger.
+fn frames() -> SpscLayout {
+    let class = |block, count| Class { block, count };
+    let arena = ArenaLayout::new([class(2 << 10, 2), class(128 << 10, 2), class(0, 0)]).expect("legal classes");
+    SpscLayout::new(4096).expect("a power of two").with_arena(arena)
+}
+
+fn ring_of_frames(
+    (maker, opener): (Segment<SpscLayout>, Segment<SpscLayout>),
+    trust: Trust,
+) -> (spsc::Producer, spsc::Consumer) {
+    let producer = spsc::Producer::attach(&maker, Events::default()).expect("nobody has attached");
+    let consumer = spsc::Consumer::attach(&opener, Events::default()).expect("nobody has attached");
+    (producer, consumer.with_trust(trust))
 }
 
 /// Both ends, each over its own segment as two processes have them.

@@ -5,7 +5,7 @@ use shm_ring::Trust;
 use shm_ring::typed::{ClaimFrames, ReceiveFrames, Receiver, Sender};
 
 use super::support::backings::for_every_backing;
-use super::{FILLS, Order, cells, ring_of_cells};
+use super::{FILLS, Order, cells, frames, ring_of_cells, ring_of_frames};
 
 fn modes() -> [Trust; 3] {
     // SAFETY: both ends are in this program, and where messages are received the typed sender of their type sends them.
@@ -30,6 +30,13 @@ for_every_backing!(every_mode_gives_the_messages_that_were_sent_through_cells, |
     }
 });
 
+for_every_backing!(every_mode_gives_the_messages_that_were_sent_through_frames, |backing| {
+    for trust in modes() {
+        let (sender, receiver) = ring_of_frames(backing.pair(frames()), trust);
+        what_is_sent_is_received(sender, receiver);
+    }
+});
+
 fn what_is_no_message_is_refused(mut sender: impl ClaimFrames, receiver: impl ReceiveFrames) {
     let mut receiver = Receiver::<Order, _>::new(receiver);
     for len in [0, 7, 8, 100, 1000, 60_000] {
@@ -46,10 +53,17 @@ for_every_backing!(the_modes_that_check_refuse_what_is_no_message, |backing| {
     }
 });
 
+for_every_backing!(the_modes_that_check_refuse_what_is_no_message_in_frames, |backing| {
+    for trust in [Trust::CHECKED, Trust::ISOLATED] {
+        let (sender, receiver) = ring_of_frames(backing.pair(frames()), trust);
+        what_is_no_message_is_refused(sender, receiver);
+    }
+});
+
 /// Raw frames of every length around the borders of cell, copy and block.
 fn raw_frames_are_whole(mut sender: impl ClaimFrames, mut receiver: impl ReceiveFrames) {
     use shm_ring::typed::ReadFrame;
-    for (i, len) in [0, 1, 8, 119, 120, 121, 512, 513, 2048, 2049, 128 << 10].into_iter().enumerate() {
+    for (i, len) in [0, 1, 8, 119, 120, 121, 512, 513, 2040, 2041, 2048, 2049, 128 << 10].into_iter().enumerate() {
         let payload: Vec<u8> = (0..len).map(|at| (at * 7 + i) as u8).collect();
         sender.send(&payload).unwrap();
         let frame = receiver.recv().unwrap();
@@ -63,6 +77,13 @@ fn raw_frames_are_whole(mut sender: impl ClaimFrames, mut receiver: impl Receive
 for_every_backing!(every_mode_gives_the_bytes_that_were_sent_through_cells, |backing| {
     for trust in modes() {
         let (sender, receiver) = ring_of_cells(backing.pair(cells()), trust);
+        raw_frames_are_whole(sender, receiver);
+    }
+});
+
+for_every_backing!(every_mode_gives_the_bytes_that_were_sent_through_frames, |backing| {
+    for trust in modes() {
+        let (sender, receiver) = ring_of_frames(backing.pair(frames()), trust);
         raw_frames_are_whole(sender, receiver);
     }
 });
