@@ -33,6 +33,9 @@ const SLICE_MS: u64 = 200;
 /// Slices of each kind in the short form.
 const ROUNDS: u64 = 3;
 
+/// Most bytes of an honest call.
+const LONGEST: usize = 100_000;
+
 const HONEST_CLIENTS: usize = 2;
 
 /// No honest call may take longer; far more than any needs on a loaded machine.
@@ -119,6 +122,8 @@ pub fn serve(mut parent: Line) {
 pub fn be_honest(mut parent: Line) {
     let ground = Ground { runtime_dir: std::env::var_os(RUNTIME_DIR).unwrap().into(), random: Random::new(77) };
     let client = ground.client().expect("the service is there").with_timeout(HUNG);
+    // The lane grows now, and not while others are counted.
+    assert_eq!(client.mark(1, &[1; LONGEST]), Ok(answer_to(1, &[1; LONGEST])));
     let mut random = ground.random;
     let mut took = [Vec::new(), Vec::new(), Vec::new()];
     parent.say("connected");
@@ -141,7 +146,7 @@ pub fn be_honest(mut parent: Line) {
             let len = match random.below(20) {
                 0..16 => random.below(64),
                 16..19 => random.below(4000),
-                _ => random.below(100_000),
+                _ => random.below(LONGEST as u64),
             };
             let (number, filler) = (random.next(), vec![calls as u8; len as usize]);
             let began = Instant::now();
