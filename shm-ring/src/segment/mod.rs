@@ -34,9 +34,9 @@ use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+pub(crate) use header::Role;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub(crate) use header::hash_of;
-pub(crate) use header::Role;
 #[cfg(not(loom))]
 pub(crate) use header::{Head, expect, is_in as is_segment, stated_bytes};
 #[cfg(not(loom))]
