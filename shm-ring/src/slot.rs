@@ -47,6 +47,10 @@ pub(crate) const ABANDONED: u32 = 3;
 const DONE: u32 = 4;
 const DEAD: u32 = 5;
 
+/// How long a caller sleeps before it looks again whether its request was taken, at first and at last.
+const PATIENCE_FIRST_NS: u64 = 100_000_000;
+const PATIENCE_LAST_NS: u64 = 1_000_000_000;
+
 // ORDERING: Release, pairs with the Acquire load in `Call::look_at`; see `ServerSlots::finish`.
 const FINISH: Ordering = if cfg!(weaken = "done_relaxed") { Ordering::Relaxed } else { Ordering::Release };
 
@@ -319,9 +323,11 @@ impl Call<'_> {
 
     /// Waits for the reply: polls for the budget, then calls `before_park` and sleeps.
     ///
-    /// `before_park` is for looking whether the request was taken at all, and ringing if not.
+    /// `before_park` is for looking whether the request was taken at all, and ringing if not. It is called again after
+    /// 100 ms of sleep, then ever more seldom, down to once a second: a peer of both sides may have taken the first ring
+    /// away.
     #[inline]
-    pub fn wait(&self, until_ns: Option<u64>, spin: &SpinBudget, before_park: impl FnOnce()) -> Waited {
+    pub fn wait(&self, until_ns: Option<u64>, spin: &SpinBudget, before_park: impl FnMut()) -> Waited {
         let state = self.state();
         let second_line = self.slots.slots.at(self.id.slot) + LINE;
         let polled = spin.poll(until_ns, || match self.look_at(state) {
@@ -335,15 +341,13 @@ impl Call<'_> {
         });
         match polled {
             Some(waited) => waited,
-            None => {
-                before_park();
-                self.park(until_ns)
-            }
+            None => self.park(until_ns, before_park),
         }
     }
 
     #[cold]
-    fn park(&self, until_ns: Option<u64>) -> Waited {
+    fn park(&self, until_ns: Option<u64>, mut before_park: impl FnMut()) -> Waited {
+        before_park();
         let (pending, parked) = (word(self.id.generation, PENDING), word(self.id.generation, PARKED));
         // ORDERING: Relaxed: PARKED carries no data; the reply is read after `look`. If the exchange fails the reply
         // or the end came first, and the loop finds it.
@@ -353,18 +357,27 @@ impl Call<'_> {
         if self.slots.has_ended() {
             self.slots.kill(self.id);
         }
+        let mut patience_ns = PATIENCE_FIRST_NS;
+        let mut ring_at_ns = crate::clock::kernel_ns().saturating_add(patience_ns);
         loop {
             match self.look() {
                 Seen::Done(header) => return Waited::Done(header),
                 Seen::Dead => return Waited::Ended,
                 Seen::InFlight => {}
             }
-            if until_ns.is_some_and(|until| crate::clock::kernel_ns() >= until) {
+            let now_ns = crate::clock::kernel_ns();
+            if until_ns.is_some_and(|until| now_ns >= until) {
                 return Waited::TimedOut;
             }
+            if now_ns >= ring_at_ns {
+                before_park();
+                patience_ns = (patience_ns * 2).min(PATIENCE_LAST_NS);
+                ring_at_ns = now_ns.saturating_add(patience_ns);
+            }
             let slots = &self.slots.slots;
+            let sleep_until_ns = until_ns.map_or(ring_at_ns, |until| until.min(ring_at_ns));
             // Whatever ends the sleep, the next round looks again.
-            let _: Woken = slots.segment.region().futex_wait(slots.at(self.id.slot), PARKED, until_ns);
+            let _: Woken = slots.segment.region().futex_wait(slots.at(self.id.slot), PARKED, Some(sleep_until_ns));
         }
     }
 

@@ -492,11 +492,14 @@ impl Transport for LocalConnection {
         call.arm();
         let position = claim.commit(KIND_CALL, (body.len() * 8) as u16, body);
         let rang = self.lane.announce();
+        let mut rang = rang == Rang::Yes;
         let mut waited = call.wait(until_ns, &self.spin, || {
-            // The polling worker may be in a handler that takes long: then another one must be woken.
-            if rang == Rang::No && self.lane.requests.is_untaken(position) {
+            // The polling worker may be in a handler that takes long: then another one must be woken. Later, what was rung
+            // may have been taken away by another client, which can write the ready set.
+            if !rang && self.lane.requests.is_untaken(position) {
                 self.lane.ring();
             }
+            rang = false;
         });
         if waited == Waited::TimedOut {
             match call.abandon() {

@@ -204,6 +204,11 @@ impl LaneTable {
         self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(index as usize)?.clone()
     }
 
+    /// All lanes at this moment.
+    pub(super) fn all(&self) -> Vec<Arc<Lane>> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+    }
+
     /// Finds a free bit, makes the lane for it, and keeps it. `None` if all are in use.
     pub(super) fn insert<E>(&self, make: impl FnOnce(u32) -> Result<Lane, E>) -> Option<Result<Arc<Lane>, E>> {
         let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);

@@ -31,6 +31,9 @@ const MAX_HOT: usize = 8;
 /// every cell, and the lines of the free ones are where their producers want them.
 const THOROUGH: u32 = 4096;
 
+/// How long a look into every lane, for a ring without a ready bit, keeps others from following.
+const SWEEP_NS: u64 = 50_000_000;
+
 /// Up to this mean duration a handler runs without another worker being woken: about what a wake-up costs.
 const SHORT_NS: u32 = 20_000;
 
@@ -76,6 +79,10 @@ pub(super) struct Poller {
     looks: u32,
     /// Clients were told that we sleep.
     asleep: bool,
+    /// Somebody has rung, and nothing was found since.
+    woken: bool,
+    /// No look into every lane before this time.
+    sweep_at_ns: u64,
 }
 
 impl Poller {
@@ -159,6 +166,25 @@ impl Poller {
             })
     }
 
+    /// Looks into every lane, whatever the ready bits say; tells whether one has a frame. A client that rings and finds
+    /// its bit cleared by another one, which can write the ready set too, is served by this.
+    #[cold]
+    fn sweep(&mut self, hub: &Hub) -> bool {
+        for lane in hub.lanes.all() {
+            if self.hot.len() >= MAX_HOT {
+                break;
+            }
+            let Some(consumer) = lane.take_consumer() else { continue };
+            if consumer.has_committed() {
+                lane.shared.watch().heat();
+                self.hot.push(Hot { lane, consumer, rang: true });
+            } else {
+                hub.let_go(Hot { lane, consumer, rang: false });
+            }
+        }
+        !self.hot.is_empty()
+    }
+
     /// Tries to leave all lanes cold and nothing behind; see [`shm_ring::ready::ReadySet::park`].
     fn park(&mut self, hub: &Hub, cell: &mut Cell) -> Parked {
         let hot = &mut self.hot;
@@ -204,6 +230,13 @@ impl Poller {
             Park::Sleep(bell) => {
                 self.hot.drain(..).for_each(|hot| hub.let_go(hot));
                 self.asleep = true;
+                let now_ns = clock::now_ns();
+                if std::mem::take(&mut self.woken) && now_ns >= self.sweep_at_ns {
+                    self.sweep_at_ns = now_ns.saturating_add(SWEEP_NS);
+                    if self.sweep(hub) {
+                        return Parked::Again;
+                    }
+                }
                 Parked::Sleep(bell)
             }
         }
@@ -279,6 +312,7 @@ impl Hub {
         while !self.is_stopping() {
             if role.asleep {
                 role.asleep = false;
+                role.woken = true;
                 self.ready.awake();
             }
             let Seat { cell, looked_ns, .. } = &mut *seat;
@@ -297,6 +331,7 @@ impl Hub {
                     Parked::Sleep(bell) => return Some(bell),
                 },
             };
+            role.woken = false;
             seat.hold(&role.hot[index].lane);
             if self.workers == 1 {
                 self.serve(seat);

@@ -64,6 +64,7 @@ sieges! { checked:
     sleepers_moved_and_woken => spoil::sleepers,
     descriptors_flooded => spoil::descriptors,
     bell_rung_in_a_loop => spoil::bell,
+    clear_all_ready_bits_loop => spoil::ready_bits,
 }
 
 sieges! { isolated:

@@ -244,6 +244,24 @@ const MODE: usize = 16;
 const BELL: usize = 32;
 const BITS: usize = 64;
 
+/// Takes away the news that others have for the service.
+pub fn ready_bits(mut ground: Ground) -> Step {
+    Box::new(move || {
+        beside_calls(&mut ground, |memories, random| {
+            let Some(ready) = memories.iter().find(|memory| memory.name() == READY) else { return 0 };
+            for _ in 0..100 * WRITES {
+                for at in BITS..ready.words() {
+                    ready.word(at).store(0, Ordering::Relaxed);
+                }
+                if random.one_in(64) {
+                    thread::yield_now();
+                }
+            }
+            WRITES
+        })
+    })
+}
+
 /// Lies about who sleeps, and rings for everybody all the time.
 pub fn bell(mut ground: Ground) -> Step {
     Box::new(move || {
