@@ -11,7 +11,7 @@ pub(crate) fn not_run(error: &Error) -> Status {
 fn code_of(error: &Error) -> Code {
     match error {
         Error::ResourceExhausted { .. } | Error::TooLarge { .. } => Code::ResourceExhausted,
-        Error::LayoutVersion { .. } => Code::FailedPrecondition,
+        Error::LayoutVersion { .. } | Error::ForkedHandle { .. } => Code::FailedPrecondition,
         Error::NotFound { .. } => Code::NotFound,
         Error::AlreadyServed { .. } => Code::AlreadyExists,
         Error::RuntimeDir { .. } => Code::FailedPrecondition,

@@ -64,10 +64,10 @@ impl<T> Added<T> {
         slot.is_some_and(|slot| slot.set(arena).is_ok())
     }
 
-    /// All arenas with their places, oldest first.
+    /// All arenas with their places, oldest first. There may be places between them that this side could not map.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u8, &T)> {
         let places = (FIRST..).zip(&self.arenas);
-        places.map_while(|(place, arena)| Some((place, arena.get()?)))
+        places.filter_map(|(place, arena)| Some((place, arena.get()?)))
     }
 
     /// Makes room for one more arena of a block of `len` bytes: `make` is told its place and layout and does the
@@ -162,6 +162,13 @@ mod tests {
         assert_eq!(added.add(1, |place, _| Ok::<_, ()>((place, ()))), None);
         assert_eq!(added.get(3), Some(&3));
         assert_eq!(added.get(4), None);
+    }
+
+    #[test]
+    fn a_place_that_could_not_be_mapped_hides_none_behind_it() {
+        let added = Added::<u8>::new();
+        assert!(added.put(2, 20) && added.put(4, 40));
+        assert_eq!(added.iter().collect::<Vec<_>>(), [(2, &20), (4, &40)]);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service_core::{Address, Code, Deadline, Handler, InstanceInfo, Namespace, Outcome, Registry, Status, Transport};
-use shm_ring::Trust;
 use shm_ring::rendezvous::{Access, Connection, RuntimeDir};
+use shm_ring::{Home, Trust};
 
 use crate::client::{Cache, Settings};
 use crate::errors;
@@ -95,8 +95,9 @@ impl LocalBuilder {
         };
         // Opened to find out now rather than at the first call.
         to_connect(&dir, &self.access).map_err(|error| errors::not_run(&error))?;
+        let home = Home::here().map_err(|error| errors::not_run(&error))?;
         let Self { spin, access, .. } = self;
-        let shared = Shared { dir, namespace, spin, trust, access, cache: Cache::default() };
+        let shared = Shared { dir, namespace, spin, trust, access, cache: Cache::default(), home };
         Ok(LocalRuntime { shared: Arc::new(shared) })
     }
 }
@@ -128,9 +129,14 @@ struct Shared {
     trust: Trust,
     access: Access,
     cache: Cache,
+    /// The connections are of no use in a child of the process that opened this.
+    home: Home,
 }
 
 /// Serves and reaches services of this host. Cheap to clone; clones share connections.
+///
+/// A child made by fork opens its own: whatever it asks of its parent's is `FailedPrecondition`, and calls of its parent's
+/// clients are as well.
 #[derive(Clone)]
 pub struct LocalRuntime {
     shared: Arc<Shared>,
@@ -177,19 +183,21 @@ impl LocalRuntime {
         &self.shared.access
     }
 
-    fn path_of(&self, namespace: Option<&Namespace>) -> PathBuf {
-        self.shared.dir.join(namespace.unwrap_or(&self.shared.namespace).as_str())
+    /// Where a namespace's sockets are, for the process that opened this and no child of it.
+    fn path_of(&self, namespace: Option<&Namespace>) -> Result<PathBuf, shm_ring::Error> {
+        self.shared.home.check("the local runtime")?;
+        Ok(self.shared.dir.join(namespace.unwrap_or(&self.shared.namespace).as_str()))
     }
 
     /// A namespace's directory to connect in.
     fn directory(&self, namespace: Option<&Namespace>) -> Result<Arc<RuntimeDir>, Status> {
-        let opened = to_connect(&self.path_of(namespace), &self.shared.access);
+        let opened = self.path_of(namespace).and_then(|path| to_connect(&path, &self.shared.access));
         opened.map(Arc::new).map_err(|error| errors::not_run(&error))
     }
 
     /// A namespace's directory to serve in, which is this user's own.
     pub(crate) fn directory_to_serve(&self, namespace: Option<&Namespace>) -> Result<Arc<RuntimeDir>, Status> {
-        let opened = RuntimeDir::open_for(&self.path_of(namespace), &self.shared.access);
+        let opened = self.path_of(namespace).and_then(|path| RuntimeDir::open_for(&path, &self.shared.access));
         opened.map(Arc::new).map_err(|error| errors::not_run(&error))
     }
 }

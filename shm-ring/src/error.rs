@@ -2,16 +2,19 @@
 
 use std::io;
 
+#[cfg(not(loom))]
+use rustix::io::Errno;
+
 /// Why an operation on shared memory or on a rendezvous failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The system refused memory or descriptors. Free some, or ask for less.
-    #[error("no room for {what}: {bytes} bytes needed: {source}")]
+    #[error("the system has no room for {what}{}: {source}{}", of_bytes(*bytes), more_of_it(source))]
     ResourceExhausted {
         /// What was being made.
         what: &'static str,
-        /// Bytes asked for.
+        /// Bytes asked for; zero if it is not about bytes.
         bytes: usize,
         /// The system's answer.
         source: io::Error,
@@ -146,6 +149,13 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A copy of a handle, in a child made by fork: the memory behind it is the parent's alone. Make or open it again in
+    /// the child, and fork before, not after, where that can be chosen.
+    #[error("{what} belongs to the process that forked this one: open it again in the child")]
+    ForkedHandle {
+        /// What the handle leads to.
+        what: &'static str,
+    },
     /// The other end of the socket is gone.
     #[error("peer closed the connection during {during}")]
     Closed {
@@ -193,6 +203,9 @@ pub enum ClaimError {
     /// The consumer is gone, or either side closed the ring: nothing sent from now on would be read.
     #[error("ring is closed")]
     Closed,
+    /// This is a child made by fork, and the end is its parent's, who goes on with it. Open the ring again in the child.
+    #[error("this end of the ring belongs to the process that forked this one: open it again in the child")]
+    ForkedHandle,
     /// The deadline passed while the ring was full.
     #[error("deadline passed while the ring was full: {needed} bytes needed, {free} free")]
     TimedOut {
@@ -228,6 +241,9 @@ pub enum RecvError {
     /// The deadline passed while the ring was empty.
     #[error("deadline passed while the ring was empty")]
     TimedOut,
+    /// This is a child made by fork, and the end is its parent's, who goes on with it. Open the ring again in the child.
+    #[error("this end of the ring belongs to the process that forked this one: open it again in the child")]
+    ForkedHandle,
     /// The ring is closed and every frame that was committed has been received.
     #[error("ring is closed")]
     Closed,
@@ -252,7 +268,55 @@ pub enum RecvError {
 
 #[cfg(not(loom))]
 impl Error {
-    pub(crate) fn system(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
-        move |errno| Self::System { what, source: errno.into() }
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(Errno) -> Self {
+        move |errno| Self::of_answer(what, 0, errno)
+    }
+
+    /// Sorts the system's answers: there is no more of something, or something else is wrong.
+    pub(crate) fn of_answer(what: &'static str, bytes: usize, errno: Errno) -> Self {
+        let source = errno.into();
+        if is_exhaustion(errno) {
+            Self::ResourceExhausted { what, bytes, source }
+        } else {
+            Self::System { what, source }
+        }
+    }
+}
+
+/// Whether it means that there is no more of something.
+#[cfg(not(loom))]
+pub(crate) fn is_exhaustion(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOSPC
+            | Errno::NOMEM
+            | Errno::NOBUFS
+            | Errno::DQUOT
+            | Errno::FBIG
+            | Errno::MFILE
+            | Errno::NFILE
+            | Errno::TOOMANYREFS
+    )
+}
+
+fn of_bytes(bytes: usize) -> String {
+    if bytes == 0 { String::new() } else { format!(" of {bytes} bytes") }
+}
+
+/// Where more of it is to be had.
+fn more_of_it(source: &io::Error) -> &'static str {
+    #[cfg(not(loom))]
+    return match Errno::from_io_error(source) {
+        Some(Errno::MFILE) => "; close some, or raise the process's limit of open files (ulimit -n)",
+        Some(Errno::NFILE) => "; raise the machine's limit of open files (fs.file-max)",
+        Some(Errno::NOMEM) => "; free memory, or raise the limits of memory and of mappings (vm.max_map_count)",
+        Some(Errno::NOSPC | Errno::DQUOT) => "; free space on that file system",
+        Some(Errno::FBIG) => "; make it smaller, or raise the process's limit of a file's size (ulimit -f)",
+        _ => "",
+    };
+    #[cfg(loom)]
+    {
+        let _ = source;
+        ""
     }
 }

@@ -46,6 +46,7 @@ mod event;
 mod fallback;
 #[cfg(not(loom))]
 pub mod floor;
+mod fork;
 mod futex;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzz;
@@ -77,6 +78,7 @@ pub use error::{ClaimError, Error, RecvError};
 pub use event::{EventFd, Events};
 #[cfg(not(loom))]
 pub use fallback::Feature;
+pub use fork::Home;
 pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
 pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, NOTE_BYTES, Segment};

@@ -23,6 +23,7 @@ pub(crate) use guarded::{Access, Guarded};
 pub(crate) use view::View;
 pub(crate) use window::{Section, Window};
 
+use crate::fork::Home;
 use crate::sync::{AtomicU64, Ordering};
 
 #[cfg(not(target_endian = "little"))]
@@ -43,11 +44,11 @@ mod memory {
     use std::ptr::NonNull;
 
     use super::Guarded;
+    use crate::fork::Home;
 
     /// Who gives the memory back.
     enum Owner {
         Heap(Layout),
-        #[allow(dead_code, reason = "held for its drop, which unmaps")]
         Mapping(Guarded),
     }
 
@@ -74,6 +75,14 @@ mod memory {
 
         pub(super) fn map(map: Guarded) -> Self {
             Self { base: map.base(), len: map.len(), owner: Owner::Mapping(map) }
+        }
+
+        /// Where it can be used: a mapping in its process, memory of the heap in the copies of each child as well.
+        pub(super) fn home(&self) -> Home {
+            match &self.owner {
+                Owner::Heap(_) => Home::everywhere(),
+                Owner::Mapping(mapping) => mapping.home(),
+            }
         }
 
         pub(super) fn base(&self) -> *mut u8 {
@@ -148,6 +157,14 @@ impl Region {
     #[cfg(not(loom))]
     pub(crate) fn map(map: Guarded) -> Self {
         Self::over(memory::Memory::map(map))
+    }
+
+    /// Where the memory can be used.
+    pub(crate) fn home(&self) -> Home {
+        #[cfg(not(loom))]
+        return self.memory.home();
+        #[cfg(loom)]
+        Home::everywhere()
     }
 
     /// Where the memory stands in this process; for `/proc`, not for access.

@@ -33,9 +33,13 @@ pub struct Voice(UnixStream);
 impl Voice {
     /// Says one line, in one write, so that lines of several threads do not mix.
     pub fn say(&self, text: impl Display) {
-        // A listener that is gone needs no news; whoever waits for its answer learns of the end.
-        let _ = (&self.0).write_all(format!("{text}\n").as_bytes());
+        say(&self.0, text);
     }
+}
+
+fn say(mut stream: &UnixStream, text: impl Display) {
+    // A listener that is gone needs no news; whoever waits for its answer learns of the end.
+    let _ = stream.write_all(format!("{text}\n").as_bytes());
 }
 
 /// A line of text to another process.
@@ -49,7 +53,8 @@ impl Line {
 
     /// Says one line.
     pub fn say(&self, text: impl Display) {
-        self.voice().say(text);
+        // Takes no descriptor: there may be none left.
+        say(self.0.get_ref(), text);
     }
 
     /// A talking half for another thread.

@@ -16,7 +16,7 @@ use shm_ring::ready::{Rang, ReadySet, Ringer};
 use shm_ring::rendezvous::{Connection, Event, Next, Received, RuntimeDir, Watch, Watched, own_uid, watch};
 use shm_ring::slot::{Call, ReplyHeader, Waited};
 use shm_ring::wait::SpinBudget;
-use shm_ring::{ReadOnly, Segment, Trust, clock};
+use shm_ring::{Home, ReadOnly, Segment, Trust, clock};
 
 use super::slots::{GivenUp, Waiting};
 use crate::copy::with_callers_room;
@@ -61,6 +61,8 @@ pub(crate) struct LocalConnection {
     /// `service@instance`, for texts.
     name: String,
     descriptor: ServiceDescriptor,
+    /// The lane is not mapped in a child of this process.
+    home: Home,
     lane: ClientLane,
     /// How far the service is trusted.
     trust: Trust,
@@ -131,6 +133,7 @@ impl LocalConnection {
         let connection = Arc::new(Self {
             name,
             descriptor,
+            home: Home::here().map_err(|error| errors::not_run(&error))?,
             lane,
             trust,
             assurance: trust::assurance(trust),
@@ -292,8 +295,9 @@ impl LocalConnection {
                 self.socket.send(&FromClient::Grow { len: block }.to_bytes(), &[]).map_err(not_run)?;
                 socket.asked.push(block);
             }
-            if let Some(received) = self.socket.receive_within(patience.min(TURN)).map_err(not_run)? {
-                self.install(&mut socket, &received).map_err(not_run)?;
+            let received = self.socket.receive_within(patience.min(TURN));
+            if let Some(received) = received.map_err(|error| self.lost(&error, Outcome::NotRun))? {
+                self.install(&mut socket, &received).map_err(|error| self.lost(&error, Outcome::NotRun))?;
             }
         }
     }
@@ -313,8 +317,18 @@ impl LocalConnection {
         match message {
             FromServer::RequestSegment { len, place } => {
                 socket.asked.retain(|asked| *asked != len);
-                if !self.added_requests.put(place, ArenaOwner::over(&Segment::open(descriptor()?)?)?) {
-                    return Err(bad(format!("place {place} is taken")));
+                let opened = Segment::open(descriptor()?).and_then(|segment| ArenaOwner::over(&segment));
+                match opened {
+                    Ok(arena) => {
+                        if !self.added_requests.put(place, arena) {
+                            return Err(bad(format!("place {place} is taken")));
+                        }
+                    }
+                    // Nobody but us would use it.
+                    Err(error @ shm_ring::Error::ResourceExhausted { .. }) => {
+                        socket.refused.push((len, error.to_string()));
+                    }
+                    Err(error) => return Err(error),
                 }
             }
             FromServer::NoRequestSegment { len, message } => {
@@ -349,7 +363,7 @@ impl LocalConnection {
                 None => Err(shm_ring::Error::Corrupt { what: "reply's place", found: place.into(), at: 0 }),
                 Some(received) => self.install(&mut reading, &received),
             });
-            installed.map_err(|error| self.broken(&error.to_string()))?;
+            installed.map_err(|error| self.lost(&error, Outcome::Ran))?;
         }
         drop(reading);
         self.replies().at(place).ok_or_else(|| self.broken("the place of a reply"))
@@ -415,12 +429,35 @@ impl LocalConnection {
         }
     }
 
+    /// A message, or what came with it, could not be taken in: what it would have told is not known from now on. The next
+    /// call connects anew.
+    #[cold]
+    fn lost(&self, error: &shm_ring::Error, outcome: Outcome) -> Status {
+        if !matches!(error, shm_ring::Error::ResourceExhausted { .. } | shm_ring::Error::Closed { .. }) {
+            return self.broken(&error.to_string()).with_outcome(outcome);
+        }
+        self.end(false);
+        let text = format!("connection to `{}` (process {}) is given up: {error}", self.name, self.socket.peer().pid);
+        Status::new(errors::not_run(error).code(), outcome, text)
+    }
+
     /// The peer broke the protocol: nothing more can be believed.
     #[cold]
     fn broken(&self, what: &str) -> Status {
         self.end(false);
         let text = format!("`{}` (process {}) broke the protocol: {what}", self.name, self.socket.peer().pid);
         Status::new(Code::Internal, Outcome::MayHaveRun, text)
+    }
+
+    /// The connection is the parent's, who goes on with it.
+    #[cold]
+    fn forked(&self) -> Status {
+        let text = format!(
+            "the connection to `{}` belongs to the process that forked this one (process {}): connect again in the child",
+            self.name,
+            std::process::id()
+        );
+        Status::new(Code::FailedPrecondition, Outcome::NotRun, text)
     }
 
     #[cold]
@@ -471,6 +508,9 @@ impl Transport for LocalConnection {
         reply: &mut dyn Decode,
         times: &mut CallTimes,
     ) -> Result<(), Status> {
+        if !self.home.is_here() {
+            return Err(self.forked());
+        }
         times.started_ns = clock::now_ns();
         times.ended_ns = times.started_ns;
         let until_ns = timeout.map(|timeout| {

@@ -15,7 +15,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use service_core::{Address, Code, Handler, Outcome, ServiceStats, Status};
 use shm_ring::arena::{ArenaLayout, Class};
@@ -23,7 +22,7 @@ use shm_ring::lane::{LaneLayout, MAX_CALLS};
 use shm_ring::ready::{ReadyLayout, ReadySet};
 use shm_ring::rendezvous::{Access, Listener, RuntimeDir, Watch};
 use shm_ring::wait::SpinBudget;
-use shm_ring::{Segment, Trust};
+use shm_ring::{Home, Segment, Trust};
 
 use try_lock::TryLock;
 
@@ -146,7 +145,7 @@ impl Serve {
             door: None,
             hub: Arc::clone(&hub),
             threads: Vec::with_capacity(workers),
-            process: std::process::id(),
+            home: Home::here().map_err(|error| errors::not_run(&error))?,
         };
         for index in 0..workers {
             running.threads.push(spawn_worker(&hub, index)?);
@@ -191,8 +190,8 @@ pub struct RunningService {
     door: Option<Watch>,
     hub: Arc<Hub>,
     threads: Vec<JoinHandle<()>>,
-    /// The process that serves.
-    process: u32,
+    /// Where it is served.
+    home: Home,
 }
 
 impl fmt::Debug for RunningService {
@@ -241,7 +240,7 @@ impl RunningService {
 impl Drop for RunningService {
     fn drop(&mut self) {
         // A forked child has neither the workers nor the shared memory: there is nothing to stop.
-        if self.process != std::process::id() {
+        if !self.home.is_here() {
             return;
         }
         self.door = None;
@@ -361,6 +360,5 @@ impl Hub {
 
 /// Tells one life of an instance from the next.
 fn epoch() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    (now.as_nanos() as u64) ^ u64::from(std::process::id()).rotate_left(48)
+    shm_ring::clock::kernel_ns() ^ u64::from(std::process::id()).rotate_left(48)
 }

@@ -105,7 +105,7 @@ impl<'a> Claim<'a> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        if self.open {
+        if self.open && self.sending.producing.ring.is_here() {
             // The block first: whoever waits for one is woken when the consumer has seen the claim go.
             self.block = None;
             self.sending.producing.publish(self.position, Kind::Aborted, 0);
@@ -221,7 +221,7 @@ impl<'a> Batch<'a> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        if self.open {
+        if self.open && self.sending.producing.ring.is_here() {
             self.large.iter().for_each(|block| self.sending.producing.reclaim(*block));
             self.take_back(0);
             self.sending.frame_is_there();

@@ -22,12 +22,13 @@ const THOROUGH: u32 = 64;
 /// lost.
 ///
 /// `try_` functions are wait-free and never wait; the others poll for a while, then sleep.
+///
+/// In a forked child the memory is not there, and the ring is the parent's: to receive is [`RecvError::ForkedHandle`],
+/// everything else does nothing, and a frame that is held over the fork can only be dropped.
 pub struct Receiver {
     pub(super) taking: Taking,
     pub(super) data: Signal,
     spin: SpinBudget,
-    /// A child has the handle, but not the memory.
-    process: u32,
 }
 
 impl fmt::Debug for Receiver {
@@ -40,12 +41,12 @@ impl Receiver {
     /// The consumer's end of the ring in a segment. One process has it, for the life of the ring.
     ///
     /// # Errors
-    /// [`Error::AlreadyAttached`] if the end has, or had, an owner.
+    /// [`Error::AlreadyAttached`] if the end has, or had, an owner; [`Error::ForkedHandle`].
     pub fn attach(segment: &Segment<MpscLayout>, events: Events) -> Result<Self, Error> {
         let ring = Ring::new(segment);
         ring.take_role(Role::Consumer)?;
         let (data, space) = (ring.data_signal(events.data), ring.space_signal(events.space));
-        Ok(Self { taking: Taking::new(ring, space), data, spin: SpinBudget::new(None), process: std::process::id() })
+        Ok(Self { taking: Taking::new(ring, space), data, spin: SpinBudget::new(None) })
     }
 
     /// With another trust in the producers than [`Trust::CHECKED`].
@@ -71,11 +72,18 @@ impl Receiver {
     /// a producer wrote an impossible word.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Frame<'_>, RecvError> {
+        self.at_home()?;
         let found = match self.taking.look()? {
             Some(found) => found,
             None => self.search()?.ok_or(RecvError::Empty)?,
         };
         Ok(Frame::new(&mut self.taking, found))
+    }
+
+    /// In a forked child there is nothing to receive.
+    #[inline(always)]
+    pub(super) fn at_home(&self) -> Result<(), RecvError> {
+        if self.taking.ring().is_here() { Ok(()) } else { Err(RecvError::ForkedHandle) }
     }
 
     /// What to do when there is nothing at the head. `None`: nothing is there, and there may be more.
@@ -112,6 +120,7 @@ impl Receiver {
 
     #[inline]
     fn recv_until(&mut self, until_ns: Option<u64>) -> Result<Frame<'_>, RecvError> {
+        self.at_home()?;
         let found = match self.taking.look()? {
             Some(found) => found,
             None => self.wait(until_ns)?,
@@ -174,7 +183,7 @@ impl Receiver {
 
     /// Frames on their way: claimed or committed, and not yet given back. Right from every process.
     pub fn len(&self) -> usize {
-        self.taking.ring().len() as usize
+        if self.taking.ring().is_here() { self.taking.ring().len() as usize } else { 0 }
     }
 
     /// Whether no frame is on its way.
@@ -195,9 +204,6 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        // In a forked child the memory is not mapped, and the ring is the parent's.
-        if self.process == std::process::id() {
-            self.close();
-        }
+        self.close();
     }
 }

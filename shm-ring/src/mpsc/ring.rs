@@ -10,6 +10,7 @@ use super::layout::{
 use super::position::{Position, Tail};
 use crate::error::Error;
 use crate::event::EventFd;
+use crate::fork::Home;
 use crate::peer::PeerWord;
 use crate::raw::{LINE, Section, Window};
 use crate::ready::Watch;
@@ -44,6 +45,8 @@ pub(crate) struct Ring {
     count: u64,
     lap_shift: u32,
     cell_shift: u32,
+    /// Where the memory is: not in a forked child.
+    home: Home,
 }
 
 impl fmt::Debug for Ring {
@@ -75,6 +78,7 @@ impl Ring {
             count: layout.cells().into(),
             lap_shift: layout.cells().trailing_zeros(),
             cell_shift: layout.cell_shift(),
+            home: segment.home(),
         }
     }
 
@@ -94,6 +98,12 @@ impl Ring {
 
     pub(super) fn share(&self) -> Arc<Memory> {
         Arc::clone(&self.memory)
+    }
+
+    /// Whether the memory is there: in a forked child it is not. One load of a word that nobody writes.
+    #[inline(always)]
+    pub(super) fn is_here(&self) -> bool {
+        self.home.is_here()
     }
 
     pub(super) fn layout(&self) -> &MpscLayout {
@@ -182,6 +192,7 @@ impl Ring {
 
     /// Takes an end of the ring for this process, once for ever.
     pub(super) fn take_role(&self, role: Role) -> Result<(), Error> {
+        self.home.check("the ring")?;
         let ours = TAKEN | u64::from(std::process::id());
         // ORDERING: Relaxed: who is first is decided by the exchange, and nothing is published by it.
         let taken = self.role(role).compare_exchange(0, ours, Ordering::Relaxed, Ordering::Relaxed);

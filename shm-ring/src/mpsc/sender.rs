@@ -44,8 +44,6 @@ pub(crate) struct Sending {
     /// What ties it to its queue. Dropped last, after the ring was closed.
     #[cfg(not(loom))]
     link: OnceLock<Link>,
-    /// A child has the handles, but not the memory.
-    process: u32,
 }
 
 impl Sending {
@@ -56,7 +54,6 @@ impl Sending {
             space,
             #[cfg(not(loom))]
             link: OnceLock::new(),
-            process: std::process::id(),
         }
     }
 
@@ -81,6 +78,9 @@ impl Sending {
 
     /// Nothing is sent any more; whoever waits, on either side, learns of it.
     fn finish(&self, how: u64) {
+        if !self.producing.ring.is_here() {
+            return;
+        }
         self.producing.ring.finish(Role::Producers, how);
         self.space.wake_all();
         match &self.doorbell {
@@ -99,8 +99,15 @@ impl Sending {
         self.space.wake_all();
     }
 
+    /// In a forked child there is nothing to send to.
+    #[inline(always)]
+    fn at_home(&self) -> Result<(), ClaimError> {
+        if self.producing.ring.is_here() { Ok(()) } else { Err(ClaimError::ForkedHandle) }
+    }
+
     #[inline]
     pub(super) fn try_claim(&self, len: usize) -> Result<Claim<'_>, ClaimError> {
+        self.at_home()?;
         let block =
             if len <= self.producing.layout().inline_limit() { None } else { Some(self.producing.claim_block(len)?) };
         let position = self.producing.claim_cells(1, len)?;
@@ -110,6 +117,7 @@ impl Sending {
     /// As a claim that is filled and committed at once, without its guard.
     #[inline]
     fn try_send_inline(&self, payload: &[u8]) -> Result<(), ClaimError> {
+        self.at_home()?;
         let position = self.producing.claim_cells(1, payload.len())?;
         self.producing.ring.write_body(position, 0, payload);
         self.producing.publish(position, Kind::Inline, payload.len() as u16);
@@ -118,6 +126,7 @@ impl Sending {
     }
 
     pub(super) fn try_batch(&self, frames: u64) -> Result<Batch<'_>, ClaimError> {
+        self.at_home()?;
         let cells = self.producing.ring.count();
         if frames > cells {
             let cell = self.producing.layout().cell_bytes();
@@ -175,7 +184,7 @@ impl Sending {
 impl Drop for Sending {
     fn drop(&mut self) {
         // In a forked child the memory is not mapped, and the ring is the parent's.
-        if self.process == std::process::id() {
+        if self.producing.ring.is_here() {
             // No claim outlives its handle: one that is still open was forgotten.
             self.finish(GONE);
             #[cfg(not(loom))]
@@ -191,7 +200,8 @@ impl Drop for Sending {
 /// - `try_` functions are lock-free and never wait; the others poll for a while, then sleep until the consumer has given
 ///   back a quarter of the ring, or has nothing more to read.
 /// - Order is first-in-first-out for the frames of one thread, if it commits them in the order in which it claimed them.
-/// - In a forked child a sender is of no use: the memory is not there.
+/// - In a forked child the memory is not there, and the ring is the parent's: to claim and to send is
+///   [`ClaimError::ForkedHandle`], everything else does nothing, and a claim that is held over the fork can only be dropped.
 #[derive(Clone)]
 pub struct Sender {
     pub(super) shared: Arc<Sending>,
@@ -214,7 +224,7 @@ impl Sender {
     /// by clones.
     ///
     /// # Errors
-    /// [`Error::AlreadyAttached`] if the end has, or had, an owner.
+    /// [`Error::AlreadyAttached`] if the end has, or had, an owner; [`Error::ForkedHandle`].
     pub fn attach(segment: &Segment<MpscLayout>, events: Events) -> Result<Self, Error> {
         let ring = Ring::new(segment);
         ring.take_role(Role::Producers)?;
@@ -332,13 +342,13 @@ impl Sender {
 
     /// Whether nothing can be sent any more: either side closed the ring, or the consumer is gone. One load.
     pub fn is_closed(&self) -> bool {
-        self.shared.producing.ring.is_closed()
+        !self.shared.producing.ring.is_here() || self.shared.producing.ring.is_closed()
     }
 
     /// Frames on their way: claimed or committed, and not yet given back by the consumer. Right from every process;
     /// may have changed by the time it is read.
     pub fn len(&self) -> usize {
-        self.shared.producing.ring.len() as usize
+        if self.shared.producing.ring.is_here() { self.shared.producing.ring.len() as usize } else { 0 }
     }
 
     /// Whether no frame is on its way.

@@ -117,6 +117,9 @@ impl Taking {
 
     /// Every later claim is refused, and so are those that wait for room.
     pub(super) fn close(&self) {
+        if !self.ring.is_here() {
+            return;
+        }
         self.ring.finish(Role::Consumer, CLOSED);
         if cfg!(not(weaken = "mpsc_end_without_wake")) {
             self.space.wake_all();
@@ -260,6 +263,9 @@ impl Taking {
     /// frame would cost a wake-up and two changes of thread a frame.
     #[inline]
     pub(super) fn give_back(&mut self, found: &Found) {
+        if !self.ring.is_here() {
+            return;
+        }
         if let Some(block) = found.block {
             self.blocks.give_back(block);
         }

@@ -103,6 +103,7 @@ impl Receiver {
     /// # Errors
     /// As [`recv`](Self::recv), and [`RecvError::CannotWait`].
     pub async fn recv_async(&mut self) -> Result<Frame<'_>, RecvError> {
+        self.at_home()?;
         let Self { taking, data, .. } = self;
         let found = data.wait_async(0, || look(taking)).await??;
         Ok(Frame::new(taking, found))
@@ -136,6 +137,7 @@ impl Receiver {
 #[cfg(not(loom))]
 impl Receive for Receiver {
     fn poll_message(&mut self, cx: &mut Context<'_>, place: &mut Place) -> Poll<Result<Vec<u8>, RecvError>> {
+        self.at_home()?;
         let Self { taking, data, .. } = self;
         let found = ready!(data.poll(cx, place, 0, || look(taking)))??;
         Poll::Ready(Ok(Frame::new(taking, found).bytes().to_vec()))

@@ -11,6 +11,8 @@ use std::ptr::NonNull;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 
+use crate::fork::Home;
+
 /// Bytes of a guard, at the least: a multiple of every page size that Linux has. They cost addresses and no memory.
 const GUARD: usize = 64 << 10;
 
@@ -30,7 +32,7 @@ pub(crate) struct Guarded {
     len: usize,
     /// `None` once it is decided that it is not ours to unmap.
     whole: Option<MmapRaw>,
-    process: u32,
+    home: Home,
 }
 
 // SAFETY: `base` points into `whole`, which is Send; a mapping may be used from, and removed on, any thread.
@@ -41,6 +43,7 @@ unsafe impl Sync for Guarded {}
 impl Guarded {
     /// Maps the first `len` bytes of a file between guards, without touching them. Four system calls.
     pub(crate) fn map(fd: BorrowedFd<'_>, len: usize, access: Access) -> io::Result<Self> {
+        let home = Home::of_system()?;
         let alignment = if len >= HUGE_PAGE { HUGE_PAGE } else { GUARD };
         let whole_len = GUARD + alignment + len.next_multiple_of(GUARD) + GUARD;
         // Memory of nobody, which `memmap2` reserves and removes; the file comes to stand inside.
@@ -61,12 +64,17 @@ impl Guarded {
         // SAFETY: the range is the reservation's own; the advice changes nothing in this process.
         unsafe { rustix::mm::madvise(start.cast(), whole_len, Advice::LinuxDontFork) }?;
         let base = NonNull::new(base).expect("a mapping is never at address zero");
-        Ok(Self { base, len, whole: Some(whole), process: std::process::id() })
+        Ok(Self { base, len, whole: Some(whole), home })
     }
 
     /// Where the file's first byte stands.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// The process that has it.
+    pub(crate) fn home(&self) -> Home {
+        self.home
     }
 
     /// Bytes between the guards, but for the rest of the last page.
@@ -78,7 +86,7 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         // A child has a copy of this, but not of the mapping; something else may stand at the address by now.
-        if self.process != std::process::id() {
+        if !self.home.is_here() {
             std::mem::forget(self.whole.take());
         }
     }

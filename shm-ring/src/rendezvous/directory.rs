@@ -44,6 +44,14 @@ fn refused(path: &Path, why: String) -> Error {
     Error::RuntimeDir { dir: path.display().to_string(), why }
 }
 
+/// Sorts the system's answer: no room is not the directory's fault.
+fn failed<'a>(path: &'a Path, how: &'a str) -> impl FnOnce(Errno) -> Error + 'a {
+    move |errno| match Error::of_answer("the runtime directory", 0, errno) {
+        Error::System { source, .. } => refused(path, format!("{how}: {source}")),
+        exhausted => exhausted,
+    }
+}
+
 impl RuntimeDir {
     /// Where sockets live if nothing else is said: `$XDG_RUNTIME_DIR/switchboard`, else `switchboard-UID` in the temporary
     /// directory.
@@ -76,12 +84,15 @@ impl RuntimeDir {
     }
 
     fn open_if(path: &Path, flags: OFlags, access: &Access) -> Result<Self, Error> {
-        access.make(path).map_err(|error| refused(path, format!("cannot be made: {error}")))?;
+        access.make(path).map_err(|error| match Errno::from_io_error(&error) {
+            Some(errno) => failed(path, "cannot be made")(errno),
+            None => refused(path, format!("cannot be made: {error}")),
+        })?;
         let dir = Self::look_at(path, OFlags::RDONLY | flags)?;
         if dir.is_own() {
             return Ok(dir);
         }
-        Err(refused(path, format!("belongs to user {}, this process runs as {}", dir.owner, own_uid())))
+        Err(refused(path, format!("belongs to user {}, this process runs as user {}", dir.owner, own_uid())))
     }
 
     /// Opens the directory to connect in it: our own, made if it is not there, or one of another user's whom
@@ -99,9 +110,8 @@ impl RuntimeDir {
 
     fn look_at(path: &Path, flags: OFlags) -> Result<Self, Error> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
-        let fd = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|errno| refused(path, format!("cannot be opened: {errno}")))?;
-        let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(path, format!("cannot be examined: {errno}")))?;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(failed(path, "cannot be opened"))?;
+        let stat = rustix::fs::fstat(&fd).map_err(failed(path, "cannot be examined"))?;
         if stat.st_mode & 0o022 != 0 {
             return Err(refused(path, format!("mode {:o} lets others write", stat.st_mode & 0o7777)));
         }
@@ -141,7 +151,7 @@ impl RuntimeDir {
         // A lock belongs to an open file description, so each holder opens its own.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, ".", flags, Mode::empty())
-            .map_err(Error::system("opening the runtime directory"))?;
+            .map_err(Error::system("one more descriptor of the runtime directory"))?;
         let until = Instant::now() + LOCK_PATIENCE;
         loop {
             match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {

@@ -50,9 +50,9 @@ impl Peer {
     /// A second descriptor of the process's life: readable when it is dead.
     ///
     /// # Errors
-    /// [`Error::System`] if there is no descriptor left.
+    /// [`Error::ResourceExhausted`] if there is no descriptor left.
     pub fn pidfd(&self) -> Result<OwnedFd, Error> {
-        self.pidfd.try_clone().map_err(|source| Error::System { what: "duplicating a pidfd", source })
+        rustix::io::fcntl_dupfd_cloexec(&self.pidfd, 0).map_err(Error::system("a second pidfd"))
     }
 }
 
@@ -108,14 +108,14 @@ fn pidfd_of(socket: BorrowedFd<'_>, pid: rustix::process::Pid) -> Result<OwnedFd
             Err(Errno::SRCH | Errno::NODATA | Errno::INVAL) => {
                 return Err(Error::Closed { during: "reading peer credentials" });
             }
-            Err(errno) => return Err(Error::system("SO_PEERPIDFD")(errno)),
+            Err(errno) => return Err(Error::system("the pidfd of a peer")(errno)),
         }
     }
     // The number could be somebody else's by now. If the socket is still connected after it was opened, its owner was
     // alive then, and the number its own.
     let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(|errno| match errno {
         Errno::SRCH => Error::Closed { during: "reading peer credentials" },
-        errno => Error::system("pidfd_open")(errno),
+        errno => Error::system("a pidfd")(errno),
     })?;
     let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -19,6 +19,7 @@ use super::access::Access;
 use super::directory::{RuntimeDir, SOCKET_SUFFIX};
 use super::identity::Peer;
 use crate::error::Error;
+use crate::fork::Home;
 use crate::segment::FileId;
 
 /// Largest message, in bytes.
@@ -52,8 +53,8 @@ pub struct Listener {
     file: String,
     /// What the file is, whatever stands under its name later.
     socket: Option<FileId>,
-    /// The process that listens; a child of it is not to remove the file.
-    process: u32,
+    /// Where somebody listens; a child is not to remove the file.
+    home: Home,
     closed: AtomicBool,
     /// Given up for a moment when descriptors run out, to take a connection off the queue and refuse it: left there,
     /// it would be news for ever.
@@ -87,9 +88,12 @@ impl Listener {
                 .map_err(Error::system("removing a dead service's socket"))?,
             Probed::Absent => {}
         }
-        rustix::net::bind(&fd, &address).map_err(|errno| Error::RuntimeDir {
-            dir: dir.path().display().to_string(),
-            why: format!("no socket can be made in it: {errno}"),
+        rustix::net::bind(&fd, &address).map_err(|errno| match Error::of_answer("a socket's file", 0, errno) {
+            Error::System { source, .. } => Error::RuntimeDir {
+                dir: dir.path().display().to_string(),
+                why: format!("no socket can be made in it: {source}"),
+            },
+            exhausted => exhausted,
         })?;
         let allowed = access.apply_to(&dir, &file);
         let listens = allowed.and_then(|()| rustix::net::listen(&fd, BACKLOG).map_err(Error::system("listening")));
@@ -102,7 +106,7 @@ impl Listener {
             dir,
             file,
             socket,
-            process: std::process::id(),
+            home: Home::here()?,
             closed: AtomicBool::new(false),
             spare: Mutex::new(spare()),
         })
@@ -122,7 +126,7 @@ impl Listener {
     /// still holds this.
     pub fn close(&self) {
         // In a child of the process that listens this would be the parent's end.
-        if self.process != std::process::id() || self.closed.swap(true, Ordering::Relaxed) {
+        if !self.home.is_here() || self.closed.swap(true, Ordering::Relaxed) {
             return;
         }
         // A successor may have replaced the file: only our own is removed. Failures leave a stale file, which the next
@@ -308,7 +312,8 @@ impl Connection {
     ///
     /// # Errors
     /// [`Error::Closed`] at the end, [`Error::BadMessage`] for one that is too long or brings too many descriptors
-    /// (all of which are closed).
+    /// (all of which are closed); [`Error::ResourceExhausted`] if this process has no number left for a descriptor: the
+    /// message is lost.
     pub fn try_receive(&self) -> Result<Option<Received>, Error> {
         let mut bytes = vec![0; MAX_MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
@@ -333,7 +338,12 @@ impl Connection {
             })
             .flatten()
             .collect();
-        if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        // The kernel drops descriptors that the process has no number for, and says no more than that some are missing.
+        let is_cut = received.flags.contains(ReturnFlags::CTRUNC);
+        if is_cut && fds.len() < MAX_FDS && !received.flags.contains(ReturnFlags::TRUNC) {
+            return Err(Error::system("descriptors beside a message")(Errno::MFILE));
+        }
+        if is_cut || received.flags.contains(ReturnFlags::TRUNC) {
             let what = format!("over {MAX_MESSAGE} bytes or {MAX_FDS} descriptors");
             return Err(Error::BadMessage { during: "receiving", what });
         }

@@ -11,6 +11,7 @@ use rustix::event::{Timespec, epoll, eventfd};
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::fork::Home;
 
 /// What happened to a watched descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +125,8 @@ impl Entries {
 }
 
 struct Watcher {
-    /// The process whose thread this is: a child of it has the memory, but not the thread.
-    process: u32,
+    /// Where its thread is: a child has the memory, but not the thread.
+    home: Home,
     epoll: OwnedFd,
     /// Written when a deadline is added, so that the thread computes its sleep anew.
     nudge: OwnedFd,
@@ -175,9 +176,8 @@ impl Start {
             .map_err(|errno| exhausted(errno.into()))?;
         epoll::add(&epoll, &nudge, epoll::EventData::new_u64(NUDGE), epoll::EventFlags::IN)
             .map_err(|errno| exhausted(errno.into()))?;
-        let process = std::process::id();
-        let watcher =
-            Arc::new(Watcher { process, epoll, nudge, entries: Mutex::default(), of_child: Start::default() });
+        let home = Home::here()?;
+        let watcher = Arc::new(Watcher { home, epoll, nudge, entries: Mutex::default(), of_child: Start::default() });
         let runs = Arc::clone(&watcher);
         // Known to others only once it runs: who watches must be told.
         std::thread::Builder::new().name("switchboard-watcher".into()).spawn(move || runs.run()).map_err(exhausted)?;
@@ -193,7 +193,7 @@ fn tell(handler: &dyn Watched, event: Event) -> Next {
 
 impl Watcher {
     fn is_ours(&self) -> bool {
-        self.process == std::process::id()
+        self.home.is_here()
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {

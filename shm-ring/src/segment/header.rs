@@ -93,6 +93,21 @@ pub(crate) fn is_in(fd: BorrowedFd<'_>) -> Result<bool, Error> {
     Ok(word_in(fd, MAGIC_AT)? >> 32 == MAGIC >> 32)
 }
 
+/// Refuses a file that begins with no segment, or with one of another version: before it is mapped.
+#[cfg(not(loom))]
+pub(super) fn check_version_in(fd: BorrowedFd<'_>) -> Result<(), Error> {
+    check_version(word_in(fd, MAGIC_AT)?)
+}
+
+#[cfg(not(loom))]
+fn check_version(magic: u64) -> Result<(), Error> {
+    expect("magic", magic >> 32, MAGIC >> 32)?;
+    match magic as u32 {
+        LAYOUT_VERSION => Ok(()),
+        theirs => Err(Error::LayoutVersion { ours: LAYOUT_VERSION, theirs }),
+    }
+}
+
 /// The size that a segment in a file states for itself; not checked against anything.
 #[cfg(not(loom))]
 pub(crate) fn stated_bytes(fd: BorrowedFd<'_>) -> Result<u64, Error> {
@@ -140,12 +155,7 @@ pub(crate) struct Head {
 impl Head {
     /// Reads each word once, by a load that is at least Acquire.
     pub(crate) fn read(get: impl Fn(usize) -> u64) -> Result<Self, Error> {
-        let magic = get(MAGIC_AT);
-        expect("magic", magic >> 32, MAGIC >> 32)?;
-        let version = magic as u32;
-        if version != LAYOUT_VERSION {
-            return Err(Error::LayoutVersion { ours: LAYOUT_VERSION, theirs: version });
-        }
+        check_version(get(MAGIC_AT))?;
         Ok(Self {
             kind: get(KIND_AT),
             bytes: get(SIZE_AT),

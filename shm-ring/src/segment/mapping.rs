@@ -20,12 +20,7 @@ const HUGE_PAGE: usize = 2 << 20;
 
 /// Turns answers that mean "there is no more of it" into [`Error::ResourceExhausted`].
 pub(super) fn refused(what: &'static str, bytes: usize) -> impl Fn(Errno) -> Error {
-    move |errno| match errno {
-        Errno::NOSPC | Errno::NOMEM | Errno::DQUOT | Errno::FBIG | Errno::MFILE | Errno::NFILE => {
-            Error::ResourceExhausted { what, bytes, source: errno.into() }
-        }
-        errno => Error::System { what, source: errno.into() },
-    }
+    move |errno| Error::of_answer(what, bytes, errno)
 }
 
 /// Holds a size against this process's limits, before the kernel answers with a signal (`SIGXFSZ`).

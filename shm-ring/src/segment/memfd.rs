@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::header::expect;
+use super::header::{check_version_in, expect};
 use super::{Layout, Memory, Segment, SegmentOptions, mapping};
 use crate::error::Error;
 use crate::fallback::Feature;
@@ -94,6 +94,7 @@ impl<L: Layout> Segment<L> {
     /// version, [`Error::ResourceExhausted`] a full address space.
     pub fn open_with(fd: BorrowedFd<'_>, options: &SegmentOptions) -> Result<Self, Error> {
         let bytes = sealed_bytes(fd, SEALS)?;
+        check_version_in(fd)?;
         let region = mapping::map(fd, bytes)?;
         mapping::settle_opened(&region, options)?;
         Self::check(region)?.found_by(fd)
@@ -114,6 +115,7 @@ impl<L: Layout> ReadOnly<L> {
     /// As [`Segment::open_with`]; [`Error::BadSegment`] also if others than the maker could map it for writing.
     pub fn open(fd: BorrowedFd<'_>) -> Result<Self, Error> {
         let bytes = sealed_bytes(fd, READ_ONLY_SEALS)?;
+        check_version_in(fd)?;
         let region = mapping::map_read_only(fd, bytes)?;
         mapping::settle_opened(&region, &SegmentOptions::new())?;
         Ok(Self(Segment::check(region)?.found_by(fd)?))

@@ -51,6 +51,7 @@ use place::LockFile;
 pub use place::{Origin, Place};
 
 use crate::error::Error;
+use crate::fork::Home;
 use crate::raw::{LINE_PAIR, Region};
 
 /// Bytes before the first section of a segment.
@@ -201,6 +202,11 @@ impl<L: Layout> Segment<L> {
     /// A number that tells this segment's owner from its former lives.
     pub fn epoch(&self) -> u64 {
         self.memory.epoch
+    }
+
+    /// Where the memory can be used. A segment that is used in another process, a forked child, ends it.
+    pub(crate) fn home(&self) -> Home {
+        self.memory.region.home()
     }
 
     /// Bytes, header included.

@@ -96,6 +96,10 @@ impl Core {
     /// Looks for a committed frame: one load of the next header, if it is there. `None`: `missed` says why.
     #[inline(always)]
     pub(super) fn find(&mut self) -> Option<Found> {
+        if !self.ring.is_here() {
+            self.missed = RecvError::ForkedHandle;
+            return None;
+        }
         let at = self.head;
         // ORDERING: Acquire, pairs with the Release store in the producer's `Core::publish`.
         let word = self.ring.header(at).load(Ordering::Acquire).decode(|word| word);
@@ -258,6 +262,9 @@ impl Core {
     /// Gives a frame back: it, and all before it, may be written again. Wait-free.
     #[inline(always)]
     pub(super) fn release(&mut self, found: Found) {
+        if !self.ring.is_here() {
+            return;
+        }
         self.head = found.end;
         self.received = self.received.wrapping_add(1);
         // ORDERING: Release, pairs with the Acquire load in the producer's `Core::learn`: our reads of the frame are
@@ -296,20 +303,21 @@ impl Core {
 ///
 /// `try_` forms answer at once: wait-free, without a system call unless the producer sleeps. The others poll for an
 /// adaptive while and then sleep until there is a frame.
+///
+/// In a forked child the memory is not there, and the ring is the parent's: to receive is [`RecvError::ForkedHandle`],
+/// everything else does nothing, and a frame that is held over the fork can only be dropped.
 #[derive(Debug)]
 pub struct Consumer {
     pub(super) core: Core,
     pub(super) data: Signal,
     spin: SpinBudget,
-    /// A child has the handle, but not the memory.
-    process: u32,
 }
 
 impl Consumer {
     /// Becomes the consumer of a ring.
     ///
     /// # Errors
-    /// [`Error::AlreadyAttached`] if the ring has, or had, one.
+    /// [`Error::AlreadyAttached`] if the ring has, or had, one; [`Error::ForkedHandle`].
     pub fn attach(segment: &Segment<SpscLayout>, events: Events) -> Result<Self, Error> {
         let ring = Ring::over(segment, events);
         ring.take_role::<{ layout::CONSUMER_ROLE }>("consumer")?;
@@ -334,7 +342,7 @@ impl Consumer {
             missed: RecvError::Empty,
             found: Found { at: head, len: 0, end: head, place: Place::Ring },
         };
-        Ok(Self { core, data, spin: super::default_spin(), process: std::process::id() })
+        Ok(Self { core, data, spin: super::default_spin() })
     }
 
     /// With another trust in the producer than [`Trust::CHECKED`].
@@ -486,9 +494,6 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        // In a forked child the memory is not mapped, and the ring is the parent's.
-        if self.process == std::process::id() {
-            self.close();
-        }
+        self.close();
     }
 }

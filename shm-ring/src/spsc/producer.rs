@@ -58,7 +58,8 @@ impl Core {
     pub(super) fn reserve(&mut self, tail: Position, bytes: usize, look: Look) -> Option<Place> {
         let place = self.ring.geometry.place(tail, bytes);
         let needed = place.pad + bytes;
-        let is_known = needed as u64 <= self.limit.since(tail) && !self.ring.consumer_has_ended();
+        let is_known =
+            self.ring.is_here() && needed as u64 <= self.limit.since(tail) && !self.ring.consumer_has_ended();
         (is_known || self.find_room(tail, needed, look)).then_some(place)
     }
 
@@ -68,6 +69,9 @@ impl Core {
     }
 
     fn look_for_room(&mut self, tail: Position, needed: usize, look: Look) -> Result<(), ClaimError> {
+        if !self.ring.is_here() {
+            return Err(ClaimError::ForkedHandle);
+        }
         if self.closed || self.ring.consumer_has_ended() {
             return Err(ClaimError::Closed);
         }
@@ -202,6 +206,9 @@ impl Core {
     }
 
     pub(super) fn count_aborted(&mut self, claims: u64) {
+        if !self.ring.is_here() {
+            return;
+        }
         self.aborted = self.aborted.wrapping_add(claims);
         self.ring.word::<{ layout::ABORTED }>().store(self.aborted, Ordering::Relaxed);
     }
@@ -223,21 +230,22 @@ pub(super) const BLOCK_FRAME: usize = 16;
 ///
 /// `try_` forms answer at once: wait-free, without a system call unless the consumer sleeps. The others poll for an
 /// adaptive while and then sleep until there is room.
+///
+/// In a forked child the memory is not there, and the ring is the parent's: to claim and to send is
+/// [`ClaimError::ForkedHandle`], everything else does nothing, and a claim that is held over the fork can only be dropped.
 #[derive(Debug)]
 pub struct Producer {
     pub(super) core: Core,
     pub(super) arena: Option<ArenaOwner>,
     pub(super) space: Signal,
     spin: SpinBudget,
-    /// A child has the handle, but not the memory.
-    process: u32,
 }
 
 impl Producer {
     /// Becomes the producer of a ring.
     ///
     /// # Errors
-    /// [`Error::AlreadyAttached`] if the ring has, or had, one.
+    /// [`Error::AlreadyAttached`] if the ring has, or had, one; [`Error::ForkedHandle`].
     pub fn attach(segment: &Segment<SpscLayout>, events: Events) -> Result<Self, Error> {
         let ring = Ring::over(segment, events);
         ring.take_role::<{ layout::PRODUCER_ROLE }>("producer")?;
@@ -256,7 +264,7 @@ impl Producer {
             closed: false,
             refused: ClaimError::Closed,
         };
-        Ok(Self { core, arena, space, spin: super::default_spin(), process: std::process::id() })
+        Ok(Self { core, arena, space, spin: super::default_spin() })
     }
 
     /// Sets how long the waiting forms poll before they sleep; by default [`DEFAULT_SPIN`](crate::wait::DEFAULT_SPIN).
@@ -430,10 +438,7 @@ fn sleep<T>(space: &Signal, until_ns: Option<u64>, mut look: impl FnMut(Look) ->
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        // In a forked child the memory is not mapped, and the ring is the parent's.
-        if self.process == std::process::id() {
-            self.close();
-        }
+        self.close();
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::event::Events;
+use crate::fork::Home;
 use crate::peer::PeerWord;
 use crate::raw::{Section, Window};
 use crate::segment::{Memory, Segment};
@@ -43,6 +44,8 @@ pub(super) struct Ring {
     pub(super) layout: SpscLayout,
     pub(super) data: Signal,
     pub(super) space: Signal,
+    /// Where the memory is: not in a forked child.
+    home: Home,
 }
 
 impl fmt::Debug for Ring {
@@ -63,11 +66,18 @@ impl Ring {
             layout,
             data: signal(layout::DATA_SIGNAL_AT, events.data),
             space: signal(layout::SPACE_SIGNAL_AT, events.space),
+            home: segment.home(),
         }
     }
 
     pub(super) fn memory(&self) -> &Memory {
         self.words.memory()
+    }
+
+    /// Whether the memory is there: in a forked child it is not. One load of a word that nobody writes.
+    #[inline(always)]
+    pub(super) fn is_here(&self) -> bool {
+        self.home.is_here()
     }
 
     /// A control word.
@@ -90,6 +100,7 @@ impl Ring {
 
     /// Takes a role, once for the life of the segment.
     pub(super) fn take_role<const AT: usize>(&self, role: &'static str) -> Result<(), Error> {
+        self.home.check("the ring")?;
         let ours = TAKEN | u64::from(std::process::id());
         // ORDERING: Relaxed: the exchange decides who has the role; nothing is published by it.
         let taken = self.word::<AT>().compare_exchange(OPEN, ours, Ordering::Relaxed, Ordering::Relaxed);
@@ -111,6 +122,9 @@ impl Ring {
 
     /// Ends one side, if it has not ended yet, and wakes whoever sleeps on either.
     pub(super) fn end<const AT: usize>(&self, how: u64) {
+        if !self.is_here() {
+            return;
+        }
         // ORDERING: Release, pairs with the Acquire in `producer_has_ended`: who sees the end sees every frame that was
         // committed before. Failed, somebody else has ended it.
         let _ = self.word::<AT>().compare_exchange(OPEN, how, Ordering::Release, Ordering::Relaxed);
@@ -122,12 +136,18 @@ impl Ring {
 
     /// Frames that are committed and not received.
     pub(super) fn queued(&self) -> u64 {
+        if !self.is_here() {
+            return 0;
+        }
         let received = self.value::<{ layout::RECEIVED }>();
         self.geometry.queued(received, self.value::<{ layout::SENT }>())
     }
 
     /// Bytes that queued frames take, what is lost to wraps included.
     pub(super) fn used(&self) -> usize {
+        if !self.is_here() {
+            return 0;
+        }
         // ORDERING: Acquire, pairs with the Release in `Core::release` of the consumer: the tail read next is not
         // older than the frames that this head says were received.
         let head = self.word::<{ layout::HEAD }>().load(Ordering::Acquire).decode(Position::from_word);

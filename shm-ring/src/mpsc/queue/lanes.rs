@@ -15,6 +15,7 @@ use super::{DOWN_NAME, LANE_NAME, READY_NAME};
 use crate::account::{self, Account};
 use crate::error::Error;
 use crate::event::EventFd;
+use crate::fork::Home;
 use crate::ready::{Pulled, ReadyLayout, ReadySet, Relay};
 use crate::rendezvous::{Connection, Event, Next, Watched, watch};
 use crate::segment::{Layout, Segment, SegmentOptions};
@@ -26,6 +27,8 @@ const RINGS_FOR_NOTHING: u64 = 64;
 /// What the consumer and the watcher thread share.
 #[derive(Debug)]
 pub(super) struct Hub {
+    /// Where the memory is: not in a forked child.
+    pub(super) home: Home,
     pub(super) ready: ReadySet,
     ready_fd: OwnedFd,
     pub(super) event: EventFd,
@@ -94,6 +97,7 @@ impl Hub {
         let ready = ReadySet::new(&segment).with_event(event.clone());
         let table = Table::new(ready.lanes());
         Ok(Self {
+            home: segment.home(),
             account: ready.account(),
             ready,
             ready_fd,

@@ -59,6 +59,9 @@ const SAFETY_LAST_NS: u64 = 1_000_000_000;
 ///
 /// `try_` functions never wait; the others poll for a while, then sleep. For an event loop: [`as_fd`](AsFd::as_fd) and
 /// [`arm`](Self::arm).
+///
+/// In a forked child the memory is not there, and the queue is the parent's: to receive is [`RecvError::ForkedHandle`],
+/// everything else does nothing, and a frame that is held over the fork can only be dropped.
 pub struct Queue {
     address: QueueAddress,
     poller: Poller,
@@ -71,8 +74,6 @@ pub struct Queue {
     /// Ends first: after it nobody comes in.
     door: Option<Door>,
     hub: Arc<Hub>,
-    /// A child has the handle, but not the memory.
-    process: u32,
 }
 
 impl fmt::Debug for Queue {
@@ -84,8 +85,8 @@ impl fmt::Debug for Queue {
 impl Queue {
     fn new(address: QueueAddress, hub: Arc<Hub>, door: Door) -> Self {
         let (poller, spin) = (Poller::default(), SpinBudget::new(None));
-        let (tasks, process) = (Tasks::new(hub.event.clone()), std::process::id());
-        Self { address, poller, spin, rescues: 0, empty: 0, tasks, door: Some(door), hub, process }
+        let tasks = Tasks::new(hub.event.clone());
+        Self { address, poller, spin, rescues: 0, empty: 0, tasks, door: Some(door), hub }
     }
 
     /// Creates the queue of that address with the defaults of [`QueueOptions`].
@@ -126,11 +127,18 @@ impl Queue {
     /// was received. A producer that writes an impossible word is thrown out and counted; the others are not affected.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Frame<'_>, RecvError> {
+        self.at_home()?;
         let at = match self.poller.look(&self.hub) {
             Some(at) => at,
             None => self.search()?,
         };
         Ok(self.frame(at))
+    }
+
+    /// In a forked child there is nothing to receive.
+    #[inline(always)]
+    fn at_home(&self) -> Result<(), RecvError> {
+        if self.hub.home.is_here() { Ok(()) } else { Err(RecvError::ForkedHandle) }
     }
 
     #[cold]
@@ -165,6 +173,7 @@ impl Queue {
 
     #[inline]
     fn recv_until(&mut self, until_ns: Option<u64>) -> Result<Frame<'_>, RecvError> {
+        self.at_home()?;
         let at = match self.poller.look(&self.hub) {
             Some(at) => at,
             None => self.wait(until_ns)?,
@@ -225,6 +234,7 @@ impl Queue {
     pub fn drain(&mut self, budget: usize, mut f: impl FnMut(Frame<'_>)) -> usize {
         let mut drained = 0;
         while drained < budget
+            && self.hub.home.is_here()
             && let Some(at) = self.poller.look(&self.hub)
         {
             f(self.frame(at));
@@ -242,6 +252,9 @@ impl Queue {
     ///
     /// Some 1 µs, plus a look at every polled lane.
     pub fn arm(&mut self) -> bool {
+        if !self.hub.home.is_here() {
+            return false;
+        }
         // A task may have waited before, and the watcher thread would empty the descriptor for it.
         self.tasks.retire();
         self.hub.event.drain();
@@ -252,6 +265,9 @@ impl Queue {
     /// Ends the queue: nobody can open it any more, and every later claim is refused. What was claimed before is still
     /// received, then [`RecvError::Closed`].
     pub fn close(&mut self) {
+        if !self.hub.home.is_here() {
+            return;
+        }
         self.door = None;
         let lanes = self.hub.close();
         self.poller.close(lanes);
@@ -259,7 +275,7 @@ impl Queue {
 
     /// Frames on their way, in all lanes: claimed or committed, and not yet given back. Some loads per lane.
     pub fn len(&self) -> usize {
-        self.poller.hot_len() + self.hub.cold_len()
+        if self.hub.home.is_here() { self.poller.hot_len() + self.hub.cold_len() } else { 0 }
     }
 
     /// Whether no frame is on its way.
@@ -269,7 +285,7 @@ impl Queue {
 
     /// Producers at this moment, those included that left and whose frames are not all received.
     pub fn producers(&self) -> usize {
-        self.hub.count()
+        if self.hub.home.is_here() { self.hub.count() } else { 0 }
     }
 
     /// Ends all lanes of a process; says how many. What it has committed by the time of the last look at a lane is still
@@ -302,10 +318,7 @@ impl AsFd for Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // In a forked child the memory is not mapped, and the queue is the parent's.
-        if self.process == std::process::id() {
-            self.close();
-        }
+        self.close();
     }
 }
 

@@ -60,6 +60,9 @@ fn park(poller: &mut Poller, hub: &Hub) -> Option<Result<At, RecvError>> {
 
 impl Queue {
     fn poll_at(&mut self, cx: &Context<'_>, place: &mut Place) -> Poll<Result<Result<At, RecvError>, CannotWait>> {
+        if !self.hub.home.is_here() {
+            return Poll::Ready(Ok(Err(RecvError::ForkedHandle)));
+        }
         let Self { poller, hub, tasks, .. } = self;
         let parking = Parking::default();
         let polled = tasks

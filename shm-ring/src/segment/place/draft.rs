@@ -88,7 +88,7 @@ impl DraftName<'_> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(&self.directory.fd, &self.name, flags, Mode::empty()).map_err(&refused)?;
         let region = mapping::map(file.as_fd(), bytes)?;
-        Ok((LockFile::new(file), region))
+        Ok((LockFile::new(file)?, region))
     }
 
     /// A file of this name, mapped.
@@ -99,7 +99,7 @@ impl DraftName<'_> {
             rustix::fs::openat(&self.directory.fd, &self.name, flags, Mode::RUSR | Mode::WUSR).map_err(&refused)?;
         rustix::fs::ftruncate(&file, bytes as u64).map_err(&refused)?;
         let region = mapping::map(file.as_fd(), bytes)?;
-        Ok((LockFile::new(file), region))
+        Ok((LockFile::new(file)?, region))
     }
 
     fn rename(&self, flags: RenameFlags) -> Result<(), Missed> {

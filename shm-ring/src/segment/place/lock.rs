@@ -18,6 +18,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use crate::error::Error;
+use crate::fork::Home;
 
 /// How long a few system calls of somebody else may take before it is told as an error.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,13 +31,13 @@ const NAME: libc::off_t = 1;
 #[derive(Debug)]
 pub(crate) struct LockFile {
     fd: OwnedFd,
-    /// The process that opened it. A child that drops its copy must not give back what is its parent's.
-    process: u32,
+    /// A child that drops its copy must not give back what is its parent's.
+    home: Home,
 }
 
 impl LockFile {
-    pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd, process: std::process::id() }
+    pub(super) fn new(fd: OwnedFd) -> Result<Self, Error> {
+        Ok(Self { fd, home: Home::here()? })
     }
 
     /// Says that this handle uses the segment. False while somebody has it alone.
@@ -78,7 +79,7 @@ impl AsFd for LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        if self.process == std::process::id() {
+        if self.home.is_here() {
             // Should this fail, closing does it, unless a child has a copy at this moment.
             let _ = self.lock(IN_USE, libc::F_UNLCK);
             let _ = self.lock(NAME, libc::F_UNLCK);

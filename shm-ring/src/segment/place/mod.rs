@@ -286,7 +286,7 @@ impl Directory<'_> {
         // Opening a pipe or a terminal must neither block nor have an effect; what it is is looked at afterwards.
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         match rustix::fs::openat(&self.fd, &self.place.name, flags, Mode::empty()) {
-            Ok(file) => Ok(Some(LockFile::new(file))),
+            Ok(file) => LockFile::new(file).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::system("opening a segment")(errno)),
         }
