@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_place_that_could_not_be_mapped_hides_none_behind_it() {
-        let added = Added::<u8>::new();
+        let added = Added::<u8>::up_to(MAX_BYTES);
         assert!(added.put(2, 20) && added.put(4, 40));
         assert_eq!(added.iter().collect::<Vec<_>>(), [(2, &20), (4, &40)]);
     }

@@ -109,8 +109,8 @@ for_every_backing!(panic_while_holding_claim, |backing| {
 /// What can be held of a ring.
 enum Handle {
     Segment(#[allow(dead_code, reason = "held to be dropped")] shm_ring::Segment<SpscLayout>),
-    Producer(Producer),
-    Consumer(Consumer),
+    Producer(Box<Producer>),
+    Consumer(Box<Consumer>),
     Control(Control),
 }
 
@@ -122,8 +122,8 @@ for_every_backing!(drop_order_all_permutations, |backing| {
         producer.send(b"there").unwrap();
         let mut handles = [
             Handle::Control(producer.control()),
-            Handle::Consumer(Consumer::attach(&opener, Events::default()).unwrap()),
-            Handle::Producer(producer),
+            Handle::Consumer(Box::new(Consumer::attach(&opener, Events::default()).unwrap())),
+            Handle::Producer(Box::new(producer)),
             Handle::Segment(segment),
         ]
         .map(Some);
