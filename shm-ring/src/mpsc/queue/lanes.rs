@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::super::layout::{DownLayout, MpscLayout};
-use super::super::ring::{Ring, Role};
+use super::super::ring::{CLOSED, Ring, Role};
 use super::super::taking::Taking;
 use super::options::Terms;
 use super::table::{Full, Table};
@@ -227,12 +227,17 @@ impl Hub {
         drop(gone);
     }
 
-    /// Hangs up on all producers of a process; says on how many. What follows is what follows when they hang up.
+    /// Closes all lanes of a process and hangs up on it; says on how many. What follows is what follows when they hang up.
     pub(super) fn evict(&self, pid: u32) -> usize {
         let table = self.table();
         let lanes = table.slots.iter().flatten().map(|slot| &slot.lane);
         let of_the_process = lanes.filter(|lane| lane.connection.peer().pid == pid && !lane.has_ended());
-        of_the_process.inspect(|lane| lane.connection.hang_up()).count()
+        let close = |lane: &&Arc<Lane>| {
+            // Refused from now on, and not only once it has heard of the hang-up.
+            lane.ring.finish(Role::Consumer, CLOSED);
+            lane.connection.hang_up();
+        };
+        of_the_process.inspect(close).count()
     }
 
     /// Takes the consuming end out of a cold lane.
