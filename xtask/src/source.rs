@@ -31,6 +31,7 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("shm-ring/src/tasks/tokio.rs", "tokio wants a promise that a descriptor stays open"),
     ("shm-ring/tests/queue/forked.rs", "forks, to see what a child keeps of its parent's queues"),
     ("shm-ring/tests/queue/trust.rs", "makes the mode that is a promise, and asks for a mapping that must be refused"),
+    ("shm-ring/examples/trust_price.rs", "makes the mode that is a promise, to measure it"),
     ("shm-ring/tests/trust/modes.rs", "makes the mode that is a promise"),
     ("shm-ring/tests/fork.rs", "forks, to see what a child has of its parent's segments"),
     ("test-support/src/forked.rs", "forks, for tests of what a child has of its parent's"),

@@ -68,6 +68,8 @@ worker.join().expect("it does not panic")?;
 "#
 )]
 
+#[cfg(all(test, not(loom)))]
+mod aimed;
 mod claim;
 mod control;
 mod frame;

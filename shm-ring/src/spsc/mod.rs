@@ -62,6 +62,8 @@
 //! Each end may close, and does when it is dropped. Whoever learns that a process died says so by a [`Control`]; what
 //! it committed is still received. An ended ring is never attached to again.
 
+#[cfg(all(test, not(loom)))]
+mod aimed;
 mod claim;
 mod consumer;
 mod control;
