@@ -107,6 +107,7 @@ for_every_backing!(panic_while_holding_claim, |backing| {
 });
 
 /// What can be held of a ring.
+#[allow(clippy::large_enum_variant, reason = "there are four of them")]
 enum Handle {
     Segment(#[allow(dead_code, reason = "held to be dropped")] shm_ring::Segment<SpscLayout>),
     Producer(Box<Producer>),
