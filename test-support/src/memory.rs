@@ -3,13 +3,15 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::io::ReadWriteFlags;
 use rustix::mm::{MapFlags, ProtFlags};
+use rustix::net::{SendFlags, Shutdown};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use rustix::thread::futex;
 
@@ -152,14 +154,55 @@ pub fn spoilt(value: u64, chance: u64) -> u64 {
     }
 }
 
-/// Duplicates of the event descriptors that this process has.
-pub fn event_descriptors() -> Vec<OwnedFd> {
-    duplicates(|target| target == "anon_inode:[eventfd]")
+/// The descriptors by which this process and its peers tell each other something: event descriptors, and sockets but for
+/// standard input, which is the line to the parent.
+#[derive(Debug)]
+pub struct Bells {
+    events: Vec<OwnedFd>,
+    sockets: Vec<OwnedFd>,
 }
 
-/// Duplicates of the sockets that this process has.
-pub fn sockets() -> Vec<OwnedFd> {
-    duplicates(|target| target.starts_with("socket:"))
+impl Bells {
+    /// Those that there are now.
+    pub fn of_this_process() -> Self {
+        let line = rustix::fs::fstat(io::stdin()).map(|stat| stat.st_ino);
+        let mut sockets = duplicates(|target| target.starts_with("socket:"));
+        sockets.retain(|socket| rustix::fs::fstat(socket).map(|stat| stat.st_ino) != line);
+        Self { events: duplicates(|target| target == "anon_inode:[eventfd]"), sockets }
+    }
+
+    /// Makes each of them one on which a reader or writer waits, and rings it, fills it up, or empties it before the other
+    /// side can; `chance` is any number and decides. The caller itself never waits.
+    pub fn jam(&self, chance: u64) {
+        for event in &self.events {
+            let count = if chance & 1 == 0 { 1 } else { u64::MAX - 1 };
+            let _ = rustix::io::ioctl_fionbio(event, true);
+            let filled = rustix::io::write(event, &count.to_ne_bytes());
+            let _ = rustix::io::ioctl_fionbio(event, false);
+            if filled.is_ok() && chance & 2 == 0 {
+                let mut emptied = [0; 8];
+                let parts = &mut [IoSliceMut::new(&mut emptied)];
+                let _ = rustix::io::preadv2(event, parts, u64::MAX, ReadWriteFlags::NOWAIT);
+            }
+        }
+        for socket in &self.sockets {
+            let _ = rustix::io::ioctl_fionbio(socket, false);
+            let junk = vec![chance as u8; (chance >> 8) as usize % 2000];
+            let _ = rustix::net::send(socket, &junk, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            if (chance >> 32).is_multiple_of(500) {
+                let _ = rustix::net::shutdown(socket, Shutdown::Read);
+            }
+        }
+    }
+}
+
+impl Drop for Bells {
+    fn drop(&mut self) {
+        // Some of them are what the attacker's own threads sleep on.
+        for event in &self.events {
+            let _ = rustix::io::ioctl_fionbio(event, true);
+        }
+    }
 }
 
 /// Duplicates of those descriptors of this process that are open on what is chosen. Only the kernel knows for certain

@@ -107,8 +107,9 @@ const PROOFS: &[Proof] = &[
     Proof {
         name: "hostile",
         shows: "each hostile program attacks for ten minutes: no crash, no hang, no wrong reply, nothing left behind",
-        command: "SWITCHBOARD_HOSTILE_MINUTES=10 cargo test --release --package switchboard --test hostile -- \
-            --nocapture",
+        command: "SHM_RING_HOSTILE_SECONDS=600 cargo test --release --package shm-ring --test hostile -- \
+            --nocapture --test-threads=1 && \
+            SWITCHBOARD_HOSTILE_MINUTES=10 cargo test --release --package switchboard --test hostile -- --nocapture",
         nightly: &[],
     },
     Proof {

@@ -21,6 +21,9 @@ use crate::trust;
 /// How long a client may take from connecting to its first message.
 const HELLO_NS: u64 = 5_000_000_000;
 
+/// Visitors that are let in before the watcher thread sees to its other news, however fast more of them come.
+const GUESTS: u32 = 16;
+
 /// Segments up to this are made on the watcher thread: about 3 µs for each 4 KiB.
 const QUICK_BYTES: u64 = 1 << 20;
 
@@ -35,21 +38,23 @@ pub(super) struct Door {
 
 impl Watched for Door {
     fn on_event(&self, _event: Event) -> Next {
-        loop {
+        // Who still waits in the queue is news again.
+        for _ in 0..GUESTS {
             match self.listener.accept() {
                 Ok(Some(connection)) => {
                     if let Err(error) = Visitor::admit(&self.hub, connection) {
                         tracing::warn!(service = self.hub.instance, %error, "connection refused");
                     }
                 }
-                Ok(None) => return Next::Keep,
+                Ok(None) => break,
                 Err(error) => {
-                    // One visitor's failure, or too few descriptors. Who waits in the queue is news again.
+                    // One visitor's failure, or too few descriptors.
                     tracing::warn!(service = self.hub.instance, %error, "accept failed");
-                    return Next::Keep;
+                    break;
                 }
             }
         }
+        Next::Keep
     }
 }
 

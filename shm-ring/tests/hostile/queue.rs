@@ -5,16 +5,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shm_ring::ClaimError;
 use shm_ring::mpsc::{MpscLayout, QueueAddress, QueueOptions};
+use shm_ring::{ClaimError, Trust};
 use test_support::child::{Child, Line};
-use test_support::memory::Memory;
+use test_support::memory::{Bells, Memory};
 
 use crate::{Random, duration};
 
 /// The address of the queue, and where it is found.
 const DIR: &str = "HOSTILE_QUEUE_DIR";
 const SECRET: &str = "HOSTILE_QUEUE_SECRET";
+
+/// Whether the queue trusts nobody.
+const ISOLATED: &str = "HOSTILE_QUEUE_ISOLATED";
+
+/// The memory of one lane that its producer writes.
+const LANE: &str = "queue-lane";
 
 const PRODUCERS: u64 = 2;
 
@@ -74,13 +80,21 @@ pub fn produce(mut parent: Line) {
     assert_eq!(parent.hear(), None);
 }
 
-/// Role: opens the queue again and again, sends, and spoils the memory of its lane.
+/// Role: opens the queue again and again, sends, and spoils the memory of its lane. If the queue trusts nobody also all else
+/// that it has of it, which in `Checked` is shared with other producers.
 pub fn attack(parent: Line) {
     let mut random = Random::new();
+    let isolated = std::env::var_os(ISOLATED).is_some();
     parent.say("attacking");
     loop {
         let Ok(sender) = options().open(&address()) else { return };
-        let (lanes, _) = Memory::of_this_process("queue-lane");
+        let (lanes, others) = Memory::of_this_process("queue-");
+        if isolated {
+            assert!(lanes.iter().all(|lane| lane.name() == LANE), "{lanes:?}");
+            assert_eq!(others, ["queue-lane-down"]);
+        }
+        let lanes: Vec<_> = lanes.into_iter().filter(|memory| memory.name() == LANE).collect();
+        let bells = isolated.then(Bells::of_this_process);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -91,6 +105,9 @@ pub fn attack(parent: Line) {
             });
             for _ in 0..20 {
                 lanes.iter().for_each(|lane| crate::spoil(lane, &mut random, 20));
+                if let Some(bells) = &bells {
+                    bells.jam(random.next());
+                }
                 thread::yield_now();
             }
             stop.store(true, Ordering::Relaxed);
@@ -100,11 +117,24 @@ pub fn attack(parent: Line) {
 
 #[test]
 fn a_producer_that_spoils_its_lane_harms_no_other_producer() {
-    let dir = std::env::temp_dir().join(format!("shm-ring-hostile-{}", std::process::id()));
+    besieged("checked", Trust::CHECKED);
+}
+
+#[test]
+fn an_isolated_producer_that_spoils_all_that_it_has_harms_no_other_producer() {
+    besieged("isolated", Trust::ISOLATED);
+}
+
+fn besieged(mode: &str, trust: Trust) {
+    let dir = std::env::temp_dir().join(format!("shm-ring-hostile-{mode}-{}", std::process::id()));
     let secret = Random::new().next();
     let lane = MpscLayout::new(64).expect("a power of two");
-    let mut queue = QueueOptions::new().runtime_dir(&dir).lane(lane).create(&address()).expect("nobody serves here");
-    let environment = [(DIR, dir.clone()), (SECRET, secret.to_string().into())];
+    let options = QueueOptions::new().runtime_dir(&dir).lane(lane).trust(trust);
+    let mut queue = options.create(&address()).expect("nobody serves here");
+    let mut environment = vec![(DIR, dir.clone()), (SECRET, secret.to_string().into())];
+    if trust.is_isolated() {
+        environment.push((ISOLATED, "yes".into()));
+    }
     let mut honest: Vec<Child> = (0..PRODUCERS)
         .map(|id| {
             let child = Child::start("honest producer", &environment);
@@ -142,10 +172,10 @@ fn a_producer_that_spoils_its_lane_harms_no_other_producer() {
     let thrown_out = queue.thrown_out();
     drop((honest, queue));
     std::fs::remove_dir_all(&dir).expect("the directory is ours");
-    println!("figure: hostile queue: honest frames received = {}", next.iter().sum::<u64>());
-    println!("figure: hostile queue: frames of the attacker received = {other}");
-    println!("figure: hostile queue: attackers thrown out = {thrown_out}");
-    println!("figure: hostile queue: longest wait for a frame = {longest:?}");
+    println!("figure: {mode} hostile queue: honest frames received = {}", next.iter().sum::<u64>());
+    println!("figure: {mode} hostile queue: frames of the attacker received = {other}");
+    println!("figure: {mode} hostile queue: attackers thrown out = {thrown_out}");
+    println!("figure: {mode} hostile queue: longest wait for a frame = {longest:?}");
     assert!(next.iter().all(|count| *count > 0), "{next:?}");
     assert!(thrown_out > 0, "no attack was noticed");
     assert!(longest < Duration::from_secs(5), "{longest:?}");

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shm_ring::arena::{ArenaLayout, Class};
-use shm_ring::{Segment, mpsc, spsc};
+use shm_ring::{Segment, Trust, mpsc, spsc};
 use test_support::child::{Child, Line};
 use test_support::memory::Memory;
 
@@ -50,7 +50,7 @@ pub fn spoil(mut parent: Line) {
 }
 
 /// Has a child spoil one ring after the other while `both_ends` uses it; that says how many calls were answered.
-fn under_attack(what: &str, mut both_ends: impl FnMut(&dyn Fn(&OwnedFd)) -> u64) {
+fn under_attack(what: &str, mut both_ends: impl FnMut(Trust, &dyn Fn(&OwnedFd)) -> u64) {
     let child = std::cell::RefCell::new(Child::start::<&str>("spoiler of a ring", &[]));
     let spoil = |fd: &OwnedFd| {
         let path = format!("/proc/{}/fd/{}", std::process::id(), fd.as_fd().as_raw_fd());
@@ -59,11 +59,16 @@ fn under_attack(what: &str, mut both_ends: impl FnMut(&dyn Fn(&OwnedFd)) -> u64)
     let until = Instant::now() + duration();
     let (mut rings, mut calls) = (0, 0);
     while Instant::now() < until {
-        calls += both_ends(&spoil);
+        calls += both_ends(trust_of(rings), &spoil);
         rings += 1;
     }
     println!("figure: hostile {what}: rings spoilt = {rings}");
     println!("figure: hostile {what}: calls answered = {calls}");
+}
+
+/// Every other life of a ring its consumer trusts nobody.
+fn trust_of(life: u64) -> Trust {
+    if life.is_multiple_of(2) { Trust::CHECKED } else { Trust::ISOLATED }
 }
 
 /// Calls until `call` says that the ring is of no more use; none may take long.
@@ -90,10 +95,11 @@ fn weigh(bytes: &[u8]) -> u64 {
 
 #[test]
 fn both_ends_of_a_spoilt_stream_get_errors_or_bytes_in_time() {
-    under_attack("spsc", |spoil| {
+    under_attack("spsc", |trust, spoil| {
         let layout = spsc::SpscLayout::new(4096).expect("a power of two").with_arena(arena());
         let (segment, fd) = Segment::memfd("hostile-spsc", layout, 1).expect("memory for a test");
-        let (mut producer, mut consumer) = spsc::pair(&segment).expect("a fresh ring");
+        let (mut producer, consumer) = spsc::pair(&segment).expect("a fresh ring");
+        let mut consumer = consumer.with_trust(trust);
         spoil(&fd);
         let answered = AtomicU64::new(0);
         thread::scope(|scope| {
@@ -117,10 +123,11 @@ fn both_ends_of_a_spoilt_stream_get_errors_or_bytes_in_time() {
 
 #[test]
 fn both_ends_of_a_spoilt_ring_of_cells_get_errors_or_bytes_in_time() {
-    under_attack("mpsc", |spoil| {
+    under_attack("mpsc", |trust, spoil| {
         let layout = mpsc::MpscLayout::new(64).expect("a power of two").with_arena(arena());
         let (segment, fd) = Segment::memfd("hostile-mpsc", layout, 1).expect("memory for a test");
-        let (sender, mut receiver) = mpsc::pair(&segment).expect("a fresh ring");
+        let (sender, receiver) = mpsc::pair(&segment).expect("a fresh ring");
+        let mut receiver = receiver.with_trust(trust);
         spoil(&fd);
         let answered = AtomicU64::new(0);
         thread::scope(|scope| {

@@ -3,6 +3,8 @@
 //! Each attack runs in a process of its own and speaks the real protocol first, with the product's own client or with
 //! words overheard from it. The service must not crash, hang or grow, and every honest call must be answered right, whether
 //! it trusts its clients as far as `Checked` or not at all (`Isolated`).
+//! A service can mean harm as well: [`rogue`].
+//!
 //! [`siege`] says how that is measured; the attacks are in [`door`] (what can be done at the socket and by calling) and
 //! [`spoil`] (what can be done to shared memory).
 //!
@@ -13,6 +15,7 @@ mod door;
 mod overheard;
 #[path = "../processes/random.rs"]
 mod random;
+mod rogue;
 mod siege;
 mod spoil;
 #[path = "../support/mod.rs"]
@@ -21,8 +24,12 @@ mod support;
 use test_support::child;
 
 /// What a process of this program can be, besides the one that runs the tests.
-const ROLES: &[child::Role] =
-    &[("service", siege::serve), ("honest", siege::be_honest), ("attacker", siege::be_an_attacker)];
+const ROLES: &[child::Role] = &[
+    ("service", siege::serve),
+    ("honest", siege::be_honest),
+    ("attacker", siege::be_an_attacker),
+    ("rogue service", rogue::serve),
+];
 
 #[test]
 #[ignore = "run by the child processes of the other tests"]

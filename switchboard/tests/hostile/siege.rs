@@ -22,10 +22,10 @@ pub const NAME: &str = "test.besieged";
 /// The file of its socket, in the namespace's directory.
 pub const SOCKET: &str = "default/test.besieged@1.sock";
 
-const RUNTIME_DIR: &str = "SWITCHBOARD_RUNTIME_DIR";
+pub const RUNTIME_DIR: &str = "SWITCHBOARD_RUNTIME_DIR";
 const TRUST: &str = "SWITCHBOARD_TRUST";
 const ATTACK: &str = "HOSTILE_ATTACK";
-const MINUTES: &str = "SWITCHBOARD_HOSTILE_MINUTES";
+pub const MINUTES: &str = "SWITCHBOARD_HOSTILE_MINUTES";
 
 /// One slice, in milliseconds: long against a step of an attack, short against what else happens on the machine.
 const SLICE_MS: u64 = 200;
@@ -52,7 +52,8 @@ pub trait Besieged {
     fn zeros(&self, ctx: &Context<'_>, len: u64) -> Result<Vec<u8>, Status>;
 }
 
-struct Wall;
+/// The service itself.
+pub struct Wall;
 
 impl Besieged for Wall {
     fn mark(&self, _ctx: &Context<'_>, number: u64, filler: &[u8]) -> Result<Vec<u8>, Status> {
@@ -65,7 +66,7 @@ impl Besieged for Wall {
 }
 
 /// The only right answer to one call: its number and every byte of its filler, changed.
-fn answer_to(number: u64, filler: &[u8]) -> Vec<u8> {
+pub fn answer_to(number: u64, filler: &[u8]) -> Vec<u8> {
     let mut answer = (!number).to_le_bytes().to_vec();
     answer.extend(filler.iter().map(|byte| byte ^ number as u8));
     answer

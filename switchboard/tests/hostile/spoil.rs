@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::io::{IoSliceMut, ReadWriteFlags};
-use rustix::net::{SendFlags, Shutdown};
-use test_support::memory::{Memory, event_descriptors, sockets, spoilt};
+use test_support::memory::{Bells, Memory, spoilt};
 
 use crate::random::Random;
 use crate::siege::{BesiegedClient, Ground, Step};
 
 /// All memory of the product.
-const OURS: &str = "switchboard-";
+pub const OURS: &str = "switchboard-";
 
 /// The memory of one connection: all of it, or the part that an isolated client may write.
 const LANES: [&str; 2] = ["switchboard-lane", "switchboard-up"];
@@ -66,21 +64,22 @@ fn beside_calls(ground: &mut Ground, spoil: impl FnOnce(&[Memory], &mut Random) 
 
 /// Any word of any memory; and again as it was, so that the connection lives on with what is half spoilt.
 pub fn random_words(mut ground: Ground) -> Step {
-    Box::new(move || {
-        beside_calls(&mut ground, |memories, random| {
-            let lanes: Vec<_> = memories.iter().filter(|memory| memory.name() != READY).collect();
-            for _ in 0..WRITES {
-                let Some(memory) = lanes.get(random.below(lanes.len().max(1) as u64) as usize) else { return 0 };
-                let word = memory.word(random.below(memory.words() as u64) as usize);
-                let value = word.load(Ordering::Relaxed);
-                word.store(spoilt(value, random.next()), Ordering::Relaxed);
-                if random.one_in(2) {
-                    word.store(value, Ordering::Relaxed);
-                }
-            }
-            WRITES
-        })
-    })
+    Box::new(move || beside_calls(&mut ground, spoil_any))
+}
+
+/// Writes [`WRITES`] words of connections.
+pub fn spoil_any(memories: &[Memory], random: &mut Random) -> u64 {
+    let lanes: Vec<_> = memories.iter().filter(|memory| memory.name() != READY).collect();
+    for _ in 0..WRITES {
+        let Some(memory) = lanes.get(random.below(lanes.len().max(1) as u64) as usize) else { return 0 };
+        let word = memory.word(random.below(memory.words() as u64) as usize);
+        let value = word.load(Ordering::Relaxed);
+        word.store(spoilt(value, random.next()), Ordering::Relaxed);
+        if random.one_in(2) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+    WRITES
 }
 
 /// The words that decide: headers of cells with their laps and lengths, states and generations of slots, references of
@@ -181,42 +180,14 @@ pub fn sleepers(mut ground: Ground) -> Step {
     })
 }
 
-/// Every descriptor by which the two sides tell each other something is made one on which a reader or writer waits, filled
-/// up, and emptied before the other side can.
+/// Every descriptor by which the two sides tell each other something is jammed.
 pub fn descriptors(mut ground: Ground) -> Step {
-    let line = rustix::fs::fstat(std::io::stdin()).map(|stat| stat.st_ino);
     Box::new(move || {
         beside_calls(&mut ground, |_, random| {
-            let events = event_descriptors();
-            // All but the line to the parent.
-            let mut sockets = sockets();
-            sockets.retain(|socket| rustix::fs::fstat(socket).map(|stat| stat.st_ino) != line);
+            let bells = Bells::of_this_process();
             for _ in 0..50 {
-                for event in &events {
-                    let count = if random.one_in(2) { 1 } else { u64::MAX - 1 };
-                    let _ = rustix::io::ioctl_fionbio(event, true);
-                    let filled = rustix::io::write(event, &count.to_ne_bytes());
-                    let _ = rustix::io::ioctl_fionbio(event, false);
-                    if filled.is_ok() && random.one_in(2) {
-                        // The attacker itself does not wait, whatever the descriptor says.
-                        let mut emptied = [0; 8];
-                        let parts = &mut [IoSliceMut::new(&mut emptied)];
-                        let _ = rustix::io::preadv2(event, parts, u64::MAX, ReadWriteFlags::NOWAIT);
-                    }
-                }
-                for socket in &sockets {
-                    let _ = rustix::io::ioctl_fionbio(socket, false);
-                    let junk = vec![random.next() as u8; random.below(2000) as usize];
-                    let _ = rustix::net::send(socket, &junk, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-                    if random.one_in(500) {
-                        let _ = rustix::net::shutdown(socket, Shutdown::Read);
-                    }
-                }
+                bells.jam(random.next());
                 thread::sleep(Duration::from_micros(100));
-            }
-            for event in &events {
-                // Some of them are what the attacker's own client sleeps on.
-                let _ = rustix::io::ioctl_fionbio(event, true);
             }
             50
         })
