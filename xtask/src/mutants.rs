@@ -58,7 +58,7 @@ fn test_shard(shard: &str) -> Result<(), Outcome> {
         // Its exit code says that some were missed, which is for the next stage to see to.
         let line = format!("mutants --colors never --output '{}' {chosen} -- {tests}", output.display());
         cargo_mutants(&line).exit_code().map_err(failed)?;
-        let results = Results::of_stage(&output).map_err(failed)?;
+        let results = outcomes(&output).and_then(|json| Results::of_outcomes(&json, |_| true)).map_err(failed)?;
         if results.missed.is_empty() {
             break;
         }
@@ -104,6 +104,12 @@ fn cargo_mutants(arguments: &str) -> Shell {
         .env("CARGO_TARGET_DIR", target)
 }
 
+/// What cargo-mutants wrote of one stage.
+fn outcomes(folder: &Path) -> io::Result<Value> {
+    let text = fs::read_to_string(folder.join("mutants.out/outcomes.json"))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
 /// What became of mutants.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Results {
@@ -124,7 +130,7 @@ impl Results {
             let mut of_shard = Self::default();
             for (stage, _) in STAGES {
                 if shard.join(stage).exists() {
-                    of_shard.meet(Self::of_stage(&shard.join(stage))?);
+                    of_shard.meet(&outcomes(&shard.join(stage))?)?;
                 }
             }
             all.caught += of_shard.caught;
@@ -136,23 +142,26 @@ impl Results {
         Ok(all)
     }
 
-    /// What a later stage, which tested those that were missed, makes of them.
-    fn meet(&mut self, later: Self) {
+    /// What the next stage makes of those that were missed; the first one meets all.
+    fn meet(&mut self, json: &Value) -> io::Result<()> {
+        let is_first = *self == Self::default();
+        let missed = std::mem::take(&mut self.missed);
+        // Some mutants are tested whatever names are asked for.
+        let later = Self::of_outcomes(json, |name| is_first || missed.iter().any(|other| other == name))?;
         self.caught += later.caught;
         self.hung += later.hung;
         self.unviable += later.unviable;
         self.missed = later.missed;
+        Ok(())
     }
 
-    fn of_stage(folder: &Path) -> io::Result<Self> {
-        let text = fs::read_to_string(folder.join("mutants.out/outcomes.json"))?;
-        Self::of_outcomes(&serde_json::from_str(&text)?)
-    }
-
-    fn of_outcomes(json: &Value) -> io::Result<Self> {
+    fn of_outcomes(json: &Value, counts: impl Fn(&str) -> bool) -> io::Result<Self> {
         let mut results = Self::default();
         for outcome in json["outcomes"].as_array().map_or(&[][..], Vec::as_slice) {
             let name = outcome["scenario"]["Mutant"]["name"].as_str();
+            if name.is_some_and(|name| !counts(name)) {
+                continue;
+            }
             match (outcome["summary"].as_str().unwrap_or_default(), name) {
                 ("CaughtMutant", _) => results.caught += 1,
                 ("Timeout", Some(_)) => results.hung += 1,
@@ -209,17 +218,18 @@ mod tests {
     fn outcomes_are_counted_and_a_later_stage_settles_what_was_missed() {
         let baseline = serde_json::json!({ "scenario": "Baseline", "summary": "Success" });
         let outcomes = [baseline, mutant("a", "CaughtMutant"), mutant("b", "MissedMutant"), mutant("c", "Unviable")];
-        let mut results = Results::of_outcomes(&serde_json::json!({ "outcomes": outcomes })).unwrap();
+        let mut results = Results::default();
+        results.meet(&serde_json::json!({ "outcomes": outcomes })).unwrap();
         assert_eq!((results.caught, results.unviable, &results.missed[..]), (1, 1, &["b".to_owned()][..]));
-        let later = serde_json::json!({ "outcomes": [mutant("b", "Timeout")] });
-        results.meet(Results::of_outcomes(&later).unwrap());
+        let later = [mutant("b", "Timeout"), mutant("not asked for", "CaughtMutant")];
+        results.meet(&serde_json::json!({ "outcomes": later })).unwrap();
         assert_eq!((results.viable(), results.verdict()), (2, Outcome::Passed));
     }
 
     #[test]
     fn tests_that_fail_without_a_change_show_nothing() {
         let outcomes = [serde_json::json!({ "scenario": "Baseline", "summary": "Failure" })];
-        assert!(Results::of_outcomes(&serde_json::json!({ "outcomes": outcomes })).is_err());
+        assert!(Results::of_outcomes(&serde_json::json!({ "outcomes": outcomes }), |_| true).is_err());
     }
 
     #[test]

@@ -589,7 +589,7 @@ fn read_welcome(name: &str, received: &Received) -> Result<(u32, u8, ServiceDesc
     }
 }
 
-fn open_lane(received: Received, index: u32, trust: Trust) -> Result<ClientLane, shm_ring::Error> {
+pub(crate) fn open_lane(received: Received, index: u32, trust: Trust) -> Result<ClientLane, shm_ring::Error> {
     let wrong = |fds: Vec<OwnedFd>| {
         let what = format!("{} descriptors with a lane in the mode `{trust}`", fds.len());
         shm_ring::Error::BadMessage { during: "the handshake", what }

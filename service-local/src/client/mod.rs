@@ -6,3 +6,5 @@ mod slots;
 
 pub(crate) use cache::Cache;
 pub(crate) use connection::Settings;
+#[cfg(any(test, fuzzing))]
+pub(crate) use connection::open_lane;

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use service_core::{Context, Handler, MethodIndex, ReplySink, ServiceDescriptor, Status};
-use shm_ring::Segment;
+use shm_ring::Trust;
 use shm_ring::cells::BODY_WORDS;
 use shm_ring::lane::ClientLane;
-use shm_ring::ready::ReadySet;
 use shm_ring::rendezvous::{Connection, Received, RuntimeDir};
 
+use crate::client::open_lane;
 use crate::handshake::{FromClient, FromServer};
-use crate::{LocalRuntime, RunningService};
+use crate::{LocalRuntime, RunningService, trust};
 
 /// What the service is called, and its socket.
 const NAME: &str = "fuzz";
@@ -44,7 +44,7 @@ pub fn door(input: &[u8]) {
                 2 => FromClient::Grow { len: said.len() as u64 * 1000 }.to_bytes(),
                 _ => {
                     if lane.is_none() {
-                        lane = heard(&stranger).and_then(|welcome| opened(&welcome));
+                        lane = heard(&stranger).and_then(opened);
                     }
                     if let Some(lane) = &lane {
                         puts(lane, said);
@@ -71,13 +71,11 @@ fn heard(stranger: &Connection) -> Option<Received> {
     Some(received)
 }
 
-/// The lane that a welcome brings.
-fn opened(welcome: &Received) -> Option<ClientLane> {
-    let Ok(FromServer::Welcome { lane, .. }) = FromServer::read(&welcome.bytes) else { return None };
-    let [segment, ready] = &welcome.fds[..] else { panic!("a welcome with {} descriptors", welcome.fds.len()) };
-    let segment = Segment::open(segment.as_fd()).expect("a service sends good segments");
-    let ready = ReadySet::new(&Segment::open(ready.as_fd()).expect("a service sends good segments"));
-    Some(ClientLane::new(&segment, ready, lane).expect("a service names a lane that there is"))
+/// The lane that a welcome brings, whole or in two parts.
+fn opened(welcome: Received) -> Option<ClientLane> {
+    let Ok(FromServer::Welcome { lane, trust, .. }) = FromServer::read(&welcome.bytes) else { return None };
+    let trust = trust::accept(Trust::CHECKED, trust).expect("a service grants a mode that is strict enough");
+    Some(open_lane(welcome, lane, trust).expect("a service sends good segments"))
 }
 
 /// A frame of any words.
@@ -126,7 +124,8 @@ impl Stage {
         let client = self.knock();
         client.send(&hello(1).to_bytes(), &[]).expect("it listens");
         let welcome = client.receive_within(PATIENCE).expect("it does not hang up").expect("it answers");
-        assert!(opened(&welcome).is_some(), "{:?}", FromServer::read(&welcome.bytes));
+        let said = FromServer::read(&welcome.bytes);
+        assert!(opened(welcome).is_some(), "{said:?}");
     }
 }
 
