@@ -17,7 +17,7 @@ const SPREAD: u64 = 12;
 const NEAR: u64 = 4;
 
 /// Of a loop in what is long, a complete run kills in so many first rounds.
-const ROUNDS: u32 = 16;
+const ROUNDS: u32 = 2;
 
 /// Kills of a complete run between two words on how far it is.
 const WORD_AFTER: usize = 500;
