@@ -195,7 +195,7 @@ impl Victim {
     /// walks the rest. Says whether it is where the path would have it.
     pub fn go(&self, path: &Path, steps: u64, walked: u64) -> bool {
         self.begin();
-        let behind = path.landmarks.partition_point(|&landmark| landmark + walked <= steps);
+        let behind = path.landmarks.partition_point(|&landmark| landmark.saturating_add(walked) <= steps);
         let landmark = behind.checked_sub(1).map_or(0, |last| path.landmarks[last]);
         let is_there = landmark == 0 || self.run_to(path.places[landmark as usize]);
         is_there && (landmark..steps).all(|_| self.step()) && self.place() == path.places[steps as usize]
