@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::child::Line;
 use crate::stepped::{Victim, always_at_the_same_addresses};
@@ -17,10 +17,10 @@ const SPREAD: u64 = 12;
 const NEAR: u64 = 4;
 
 /// Of a loop in what is long, a complete run kills in so many first rounds.
-const ROUNDS: u32 = 16;
+const ROUNDS: u32 = 2;
 
-/// Kills of a complete run between two words on how far it is.
-const WORD_AFTER: usize = 500;
+/// Between two words of a complete run on how far it is.
+const WORD_AFTER: Duration = Duration::from_secs(20);
 
 /// What the survivors see of what the victim did: more of it, the later it was killed.
 #[derive(Debug, Clone)]
@@ -81,38 +81,57 @@ impl<'a> Kills<'a> {
         };
         let mut kills = BTreeMap::new();
         let mut strayed = 0;
-        let mut kill_at = |kills: &mut BTreeMap<u64, u64>, step: u64| {
-            if let Some(seen) = kills.get(&step) {
-                return *seen;
-            }
+        let mut kill_once = |step: u64, walked: u64| {
             let _place = Place { what, step, of: "instructions" };
-            let mut last = 0;
+            let (victim, scene) = begin();
+            let is_there = victim.go(&path, step, walked);
+            victim.kill();
+            let found = look(scene);
+            assert!(seen.range().contains(&found), "{what}: {found} is seen");
+            (found, is_there || matches!(seen, Seen::OneOf(_)))
+        };
+        let mut kill_at = |kills: &mut BTreeMap<u64, u64>, step: u64| {
+            if let Some(found) = kills.get(&step) {
+                return *found;
+            }
+            let mut found = 0;
             // A victim may go another way than the first one did, if it reads the clock for example. That is a kill as
             // good as others, but says nothing about the order.
             for walked in [0, 100, 1000] {
-                let (victim, scene) = begin();
-                let is_there = victim.go(&path, step, walked);
-                victim.kill();
-                last = look(scene);
-                assert!(seen.range().contains(&last), "{what}: {last} is seen");
-                if is_there || matches!(seen, Seen::OneOf(_)) {
-                    kills.insert(step, last);
-                    return last;
+                let is_there;
+                (found, is_there) = kill_once(step, walked);
+                if is_there {
+                    kills.insert(step, found);
+                    return found;
                 }
             }
             strayed += 1;
-            last
+            found
         };
         if self.is_complete {
+            let mut last_word = Instant::now();
             for step in path.first_rounds(rounds) {
                 kill_at(&mut kills, step);
-                if kills.len() % WORD_AFTER == 0 {
+                if last_word.elapsed() > WORD_AFTER {
                     self.line.say(format!("{what}: {step} of {} instructions", path.steps()));
+                    last_word = Instant::now();
                 }
             }
             kill_at(&mut kills, path.steps());
         } else {
             sample(path.steps(), |step| kill_at(&mut kills, step));
+        }
+        if let Seen::Rises(_) = seen {
+            // A landmark may have been met on another way, at another time. Who walks all the way is where it should be.
+            for step in out_of_order(&kills) {
+                match (0..3).find_map(|_| Some(kill_once(step, u64::MAX)).filter(|(_, is_there)| *is_there)) {
+                    Some((found, _)) => drop(kills.insert(step, found)),
+                    None => {
+                        kills.remove(&step);
+                        strayed += 1;
+                    }
+                }
+            }
         }
         seen.is_kept(what, &kills);
         // The marks' own instructions are no part of what was to be killed.
@@ -182,6 +201,19 @@ fn sample(steps: u64, mut kill_at: impl FnMut(u64) -> u64) {
             kill_at(step);
         });
     }
+}
+
+/// Kills behind which more is seen than behind a later one.
+fn out_of_order(kills: &BTreeMap<u64, u64>) -> Vec<u64> {
+    let mut least = u64::MAX;
+    let mut steps = Vec::new();
+    for (step, found) in kills.iter().rev() {
+        if *found > least {
+            steps.push(*step);
+        }
+        least = least.min(*found);
+    }
+    steps
 }
 
 impl Seen {

@@ -7,6 +7,9 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::mem::offset_of;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use nix::sys::personality::{self, Persona};
 use nix::sys::ptrace;
@@ -14,7 +17,7 @@ use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 
-use crate::child::{Child, Line};
+use crate::child::{Child, Line, PATIENCE};
 
 /// How a child says where it is. Never delivered: the parent sees it coming and withholds it.
 const MARK: Signal = Signal::SIGUSR1;
@@ -87,6 +90,16 @@ impl Path {
 pub struct Victim {
     child: Child,
     thread: Pid,
+    extent: Extent,
+}
+
+/// What a victim is to be killed in.
+#[derive(Debug)]
+enum Extent {
+    /// Two marks, what it does, one mark.
+    Marks,
+    /// What it does from where it was taken hold of, until somebody else is done.
+    Until(Arc<AtomicBool>),
 }
 
 impl Victim {
@@ -98,7 +111,7 @@ impl Victim {
         if refused {
             println!("SKIP: child processes may not be traced here: kills at instructions were NOT tested");
         } else {
-            Self { child, thread }.kill();
+            Self { child, thread, extent: Extent::Marks }.kill();
         }
         !refused
     }
@@ -114,7 +127,27 @@ impl Victim {
         let options = ptrace::Options::PTRACE_O_EXITKILL | ptrace::Options::PTRACE_O_TRACESYSGOOD;
         ptrace::seize(thread, options).expect("a child can be traced");
         child.say("held");
-        Self { child, thread }
+        Self { child, thread, extent: Extent::Marks }
+    }
+
+    /// Takes hold of the thread of this name where it sleeps in the kernel. It is killed in what it does when it is woken,
+    /// until `done` is set; whoever sets it wakes it once more then.
+    pub fn hold_sleeper(child: Child, name: &str, done: Arc<AtomicBool>) -> Self {
+        let until = Instant::now() + PATIENCE;
+        // A thread takes its name some time after it was started.
+        let thread = loop {
+            match sleeper(child.id(), name) {
+                Some(thread) => break thread,
+                None => assert!(Instant::now() < until, "no thread `{name}` sleeps"),
+            }
+            std::thread::yield_now();
+        };
+        let options = ptrace::Options::PTRACE_O_EXITKILL | ptrace::Options::PTRACE_O_TRACESYSGOOD;
+        ptrace::seize(thread, options).expect("a child can be traced");
+        ptrace::interrupt(thread).expect("it is held");
+        let victim = Self { child, thread, extent: Extent::Until(done) };
+        assert!(matches!(victim.next_stop(), WaitStatus::PtraceEvent(..)));
+        victim
     }
 
     /// The process id.
@@ -140,32 +173,41 @@ impl Victim {
         }
     }
 
-    /// From [`is_ready`](Self::is_ready): walks through to the last mark and tells what the way was.
+    /// From where it is ready: walks through to the end of what it does and tells what the way was.
     pub fn explore(&self) -> Path {
-        let of_marks = self.walk().len() - 1;
-        Path::new(self.walk(), of_marks as u64)
+        let of_marks = match self.extent {
+            Extent::Marks => self.walk().len() as u64 - 1,
+            Extent::Until(_) => 0,
+        };
+        Path::new(self.walk(), of_marks)
     }
 
-    /// From [`is_ready`](Self::is_ready): goes on until it has made so many instructions, or to the last mark if that
-    /// comes first. It runs to a landmark of the path before that, the last one that leaves at least `walked` to walk, and
+    /// Behind what only measures the marks.
+    fn begin(&self) {
+        if let Extent::Marks = self.extent {
+            ptrace::cont(self.thread, None).expect("it stands");
+            self.is_ready();
+        }
+    }
+
+    /// From where it is ready: goes on until it has made so many instructions, or to the end of what it does if that comes
+    /// first. It runs to a landmark of the path before that, the last one that leaves at least `walked` to walk, and
     /// walks the rest. Says whether it is where the path would have it.
     pub fn go(&self, path: &Path, steps: u64, walked: u64) -> bool {
-        ptrace::cont(self.thread, None).expect("it stands");
-        self.is_ready();
-        let behind = path.landmarks.partition_point(|&landmark| landmark + walked <= steps);
+        self.begin();
+        let behind = path.landmarks.partition_point(|&landmark| landmark.saturating_add(walked) <= steps);
         let landmark = behind.checked_sub(1).map_or(0, |last| path.landmarks[last]);
         let is_there = landmark == 0 || self.run_to(path.places[landmark as usize]);
         is_there && (landmark..steps).all(|_| self.step()) && self.place() == path.places[steps as usize]
     }
 
-    /// From [`is_ready`](Self::is_ready): goes on to the system call stop of this number, two for each call: going in and
-    /// coming back; or to the last mark if that comes first, `false` then.
+    /// From where it is ready: goes on to the system call stop of this number, two for each call: going in and
+    /// coming back; or to the end of what it does if that comes first, `false` then.
     pub fn go_by_calls(&self, stops: u64) -> bool {
-        ptrace::cont(self.thread, None).expect("it stands");
-        self.is_ready();
+        self.begin();
         (0..stops).all(|_| {
             ptrace::syscall(self.thread, None).expect("it stands");
-            self.is_stopped_before_a_mark()
+            self.is_stopped_before_the_end()
         })
     }
 
@@ -175,7 +217,7 @@ impl Victim {
         self.set_debug_register(0, place);
         self.set_debug_register(7, 1);
         ptrace::cont(self.thread, None).expect("it stands");
-        let is_there = self.is_stopped_before_a_mark();
+        let is_there = self.is_stopped_before_the_end();
         self.set_debug_register(7, 0);
         is_there
     }
@@ -203,12 +245,15 @@ impl Victim {
     /// Makes one instruction, or one round of a repeated one, or one whole system call; `false` if it is at a mark.
     fn step(&self) -> bool {
         ptrace::step(self.thread, None).expect("it stands");
-        self.is_stopped_before_a_mark()
+        self.is_stopped_before_the_end()
     }
 
-    fn is_stopped_before_a_mark(&self) -> bool {
+    fn is_stopped_before_the_end(&self) -> bool {
         match self.next_stop() {
-            WaitStatus::Stopped(_, Signal::SIGTRAP) | WaitStatus::PtraceSyscall(_) => true,
+            WaitStatus::Stopped(_, Signal::SIGTRAP) | WaitStatus::PtraceSyscall(_) => match &self.extent {
+                Extent::Marks => true,
+                Extent::Until(done) => !done.load(Ordering::Acquire),
+            },
             WaitStatus::Stopped(_, MARK) => false,
             other => panic!("stopped by {other:?}"),
         }
@@ -225,6 +270,17 @@ impl Victim {
     fn next_stop(&self) -> WaitStatus {
         waitpid(self.thread, Some(WaitPidFlag::__WALL)).expect("it is ours")
     }
+}
+
+/// The thread of this name, if it is there and sleeps.
+fn sleeper(process: u32, name: &str) -> Option<Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("the child is not reaped yet");
+    tasks.filter_map(Result::ok).find_map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let is_it = stat.contains(&format!(" ({name}) S "));
+        let number = task.file_name().to_str()?.parse().ok()?;
+        is_it.then(|| Pid::from_raw(number))
+    })
 }
 
 fn told_thread(child: &mut Child) -> Pid {

@@ -23,9 +23,9 @@ const ROLES: &[child::Role] = &[
     ("witness of killed ringers", bell::witness),
     ("witness of killed openers of a queue", queue::witness_of_openers),
     ("witness of killed consumers of a queue", queue::witness_of_consumers),
-    ("witness of killed sends", |line| spsc::witness_of_producers(&line, spsc::SENDS)),
-    ("witness of killed wraps", |line| spsc::witness_of_producers(&line, spsc::WRAPS)),
-    ("witness of killed notifies", |line| spsc::witness_of_producers(&line, spsc::NOTIFIES)),
+    ("witness of killed sends", |line| spsc::witness_of_producers(&line, "spsc sends", spsc::SENDS)),
+    ("witness of killed wraps", |line| spsc::witness_of_producers(&line, "spsc wraps", spsc::WRAPS)),
+    ("witness of killed notifies", |line| spsc::witness_of_producers(&line, "spsc notifies", spsc::NOTIFIES)),
     ("witness of killed consumers", spsc::witness_of_consumers),
 ];
 

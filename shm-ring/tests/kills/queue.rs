@@ -107,6 +107,8 @@ const PRODUCING: &[(&str, &[usize], Consumer)] = &[
 pub fn produce(mut line: Line) {
     let (site, what) = Site::told(&mut line);
     if what == OPEN {
+        // What a process does only once is done.
+        drop(site.open().expect("the parent serves it"));
         let opened = between_marks(|| site.open());
         line.hear();
         return drop(opened);

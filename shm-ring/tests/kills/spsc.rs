@@ -145,8 +145,8 @@ fn receive_asleep(mut consumer: Consumer) -> Receiving {
 }
 
 /// Role: the consumer whose producers are killed.
-pub fn witness_of_producers(line: &Line, cases: &[Case]) {
-    let mut kills = Kills::of(cases[0].0, line);
+pub fn witness_of_producers(line: &Line, subject: &str, cases: &[Case]) {
+    let mut kills = Kills::of(subject, line);
     let level = Level::settled();
     for (what, lengths) in cases {
         let begin = || {

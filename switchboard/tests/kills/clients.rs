@@ -43,10 +43,14 @@ pub fn call(mut line: Line) {
     let mut hear = || line.hear().expect("a line");
     let (dir, what) = (hear(), hear());
     let spin = CALLS.iter().find(|(name, ..)| *name == what).map_or(0, |(.., us)| *us);
-    let builder = Switchboard::builder().runtime_dir(dir).spin(Duration::from_micros(spin));
+    let builder = Switchboard::builder().runtime_dir(&dir).spin(Duration::from_micros(spin));
     let board = builder.open().expect("the directory is ours");
     let connect = || LedgerClient::connect(&board, NAME);
     if what == CONNECT {
+        // What a process does only once is done.
+        let first = Switchboard::builder().runtime_dir(&dir).open().expect("the directory is ours");
+        drop(LedgerClient::connect(&first, NAME).expect("somebody serves here"));
+        drop(first);
         let connected = between_marks(connect);
         line.hear();
         return drop(connected);

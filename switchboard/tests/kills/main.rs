@@ -6,6 +6,7 @@
 #![cfg(target_arch = "x86_64")]
 
 mod clients;
+mod doors;
 mod ledger;
 mod named;
 mod services;
@@ -23,6 +24,7 @@ const ROLES: &[child::Role] = &[
     ("service", services::serve),
     ("witness of killed clients", clients::witness),
     ("witness of killed connects", clients::witness_of_connects),
+    ("witness of killed doors", doors::witness),
     ("witness of killed services", services::witness),
 ];
 
