@@ -25,9 +25,10 @@ impl Copy {
 
     /// Room for `len` bytes, which hold anything. Allocates if no payload was as long before.
     pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
-        if self.0.len() < len {
+        if self.0.len() < len || self.0.is_empty() {
             self.0 = AlignedVec::new();
-            self.0.resize(len.next_multiple_of(4096), 0);
+            // Not even an empty payload begins elsewhere than at a multiple of 16, so there is always a page.
+            self.0.resize(len.max(1).next_multiple_of(4096), 0);
         }
         &mut self.0[..len]
     }

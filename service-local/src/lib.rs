@@ -7,6 +7,9 @@
 //! - [`LocalRuntime`]: where services are found; serves ([`LocalRuntime::serve`]) and connects (as a
 //!   [`service_core::Registry`]).
 //! - [`RunningService`]: an instance with its workers.
+//! - [`Trust`]: how far the other side is trusted. A peer of another user is isolated: its lane is in two parts, of which a
+//!   client can only read the second, and payloads are copied out before they are validated. [`Access`] lets other users
+//!   in.
 //!
 //! Needs Linux 5.10 or newer. `SO_PEERPIDFD` and `MFD_NOEXEC_SEAL` are used where they are there; the environment
 //! variable `SWITCHBOARD_DISABLE` (`peerpidfd`, `noexec-seal`, `membarrier`, `populate`, comma-separated) forces the

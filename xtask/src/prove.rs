@@ -53,6 +53,12 @@ const PROOFS: &[Proof] = &[
             cargo test --profile loom --package loom-tests -- --nocapture",
         nightly: &[],
     },
+    Proof {
+        name: "price-of-trust",
+        shows: "what a call costs in each mode of trust (on a busy machine: `chrt -f 10` before the program)",
+        command: "cargo run --release --package switchboard --example price_of_trust",
+        nightly: &[],
+    },
     MIRI_SAMPLE,
     Proof {
         name: "miri",

@@ -79,18 +79,29 @@ impl Visitors {
         self.watches().1.entry(id).or_default().push(watch);
     }
 
-    /// For a visitor who is still there: else the watch ends at once. Of watches that have ended by themselves only the
-    /// first two are kept, which are the visitor's own.
-    pub(super) fn add_to(&self, id: u64, watch: Watch) {
+    /// Puts one more descriptor of a visitor under watch, in the place of an earlier watch of the same one, which is ended
+    /// first: it would take the descriptor out again. Nothing happens if the visitor is gone.
+    pub(super) fn watch_instead(
+        &self,
+        id: u64,
+        watch: impl FnOnce() -> Result<Watch, shm_ring::Error>,
+    ) -> Result<(), shm_ring::Error> {
+        // The first two are the visitor's own.
+        let before = self.watches().1.get_mut(&id).map(|kept| kept.split_off(kept.len().min(2)));
+        // Dropped outside the lock, as in `remove`.
+        drop(before);
+        let watch = watch()?;
         let mut watches = self.watches();
-        let ended = watches.1.get_mut(&id).map(|kept| {
-            let ended = kept.split_off(kept.len().min(2));
-            kept.push(watch);
-            ended
-        });
+        let gone = match watches.1.get_mut(&id) {
+            Some(kept) => {
+                kept.push(watch);
+                None
+            }
+            None => Some(watch),
+        };
         drop(watches);
-        // As in `remove`.
-        drop(ended);
+        drop(gone);
+        Ok(())
     }
 
     fn remove(&self, id: u64) {

@@ -1,9 +1,9 @@
 //! An isolated client's bell rope under watch, and what becomes of one who pulls it for nothing.
 //!
-//! Each look at the rope wakes a worker. A client that pulls without having sent anything costs others that much, so its
-//! empty pulls are counted: a look that finds the rope pulled while no frame of the lane was served since the look before.
-//! Too many within a while, and the rope is looked at by the clock instead; if that does not end it, the connection does.
-//! An honest client pulls once before it falls asleep, and is served for it.
+//! Each look at the rope wakes a worker. A client that pulls without having sent anything costs others that much, so the
+//! looks that find its rope pulled are held against the frames that it is served. Too many more of them within a while, and
+//! the rope is looked at by the clock instead; if that does not end it, the connection does. An honest client pulls about
+//! once for a frame.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,23 +15,29 @@ use shm_ring::rendezvous::{Event, Next, Watched, watch};
 use super::Hub;
 use super::lane::Lane;
 
-/// How long empty pulls are counted together.
+/// How long pulls are counted together.
 const WHILE_NS: u64 = 100_000_000;
 
-/// Most empty pulls of one client within that.
-const MOST_EMPTY: u32 = 1000;
+/// By so many pulls may exceed frames within that: more than the calls in flight of most connections.
+const MOST_EMPTY: u64 = 300;
 
 /// How long the rope is then not looked at.
 const PENALTY_NS: u64 = 20_000_000;
 
-/// After so many penalties, with no good while between them, the connection ends: about six seconds of pulling.
+/// After so many penalties the connection ends: some seconds of pulling.
 const MOST_PENALTIES: u32 = 50;
+
+/// Penalties are forgotten when there was none for so long. Longer than this process may wait for a processor.
+const FORGOTTEN_NS: u64 = 10_000_000_000;
 
 #[derive(Debug, Default)]
 struct Account {
     since_ns: u64,
+    penalty_ns: u64,
+    /// Frames served before this while.
     served: u64,
-    empty: u32,
+    /// Pulls within it.
+    pulls: u64,
     penalties: u32,
 }
 
@@ -47,18 +53,17 @@ impl Account {
     /// Counts a pull at a time, of a lane that has served so many frames by then.
     fn pulled(&mut self, now_ns: u64, served: u64) -> Verdict {
         if now_ns.saturating_sub(self.since_ns) > WHILE_NS {
-            if self.empty <= MOST_EMPTY {
-                self.penalties = 0;
-            }
-            self.since_ns = now_ns;
-            self.empty = 0;
+            *self = Self { since_ns: now_ns, served, pulls: 0, ..*self };
         }
-        self.empty += u32::from(self.served == served);
-        self.served = served;
-        if self.empty <= MOST_EMPTY {
+        if now_ns.saturating_sub(self.penalty_ns) > FORGOTTEN_NS {
+            self.penalties = 0;
+        }
+        self.pulls += 1;
+        if self.pulls <= served.saturating_sub(self.served) + MOST_EMPTY {
             return Verdict::Fine;
         }
-        self.penalties += 1;
+        let penalties = self.penalties + 1;
+        *self = Self { since_ns: now_ns, penalty_ns: now_ns, served, pulls: 0, penalties };
         if self.penalties > MOST_PENALTIES { Verdict::Over } else { Verdict::Penalty }
     }
 }
@@ -82,8 +87,7 @@ impl Rope {
     /// Puts the rope under watch. A watch that a penalty ended does not come back by itself.
     fn look_again(self: Arc<Self>) -> Result<(), shm_ring::Error> {
         let (id, hub) = (self.id, Arc::clone(&self.hub));
-        hub.visitors.add_to(id, watch(self.relay.fd(), true, None, Arc::new(Look(self)))?);
-        Ok(())
+        hub.visitors.watch_instead(id, || watch(self.relay.fd(), true, None, Arc::new(Look(self))))
     }
 }
 
@@ -151,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_good_while_makes_up_for_penalties() {
+    fn penalties_are_forgotten_after_long() {
         let mut account = Account::default();
-        let mut now = WHILE_NS * 2;
+        let now = WHILE_NS * 2;
         while account.pulled(now, 0) == Verdict::Fine {}
-        for _ in 0..3 {
-            now += WHILE_NS + 1;
-            assert_eq!(account.pulled(now, 0), Verdict::Fine);
-        }
+        assert_eq!(account.penalties, 1);
+        assert_eq!(account.pulled(now + WHILE_NS + 1, 0), Verdict::Fine);
+        assert_eq!(account.penalties, 1);
+        assert_eq!(account.pulled(now + FORGOTTEN_NS + 1, 0), Verdict::Fine);
         assert_eq!(account.penalties, 0);
     }
 }

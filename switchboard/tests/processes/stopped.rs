@@ -205,7 +205,9 @@ fn whoever_is_stopped_for_longer_than_every_timer_is_late_and_not_dead() {
 /// The inodes of the lanes that this process maps in a role of its own.
 fn mapped_lanes() -> Vec<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("proc is mounted");
-    let lanes = maps.lines().filter(|line| line.contains("/memfd:switchboard-lane"));
+    let is_lane =
+        |line: &&str| ["/memfd:switchboard-lane", "/memfd:switchboard-up"].iter().any(|lane| line.contains(lane));
+    let lanes = maps.lines().filter(is_lane);
     lanes.filter_map(|line| line.split_whitespace().nth(4).map(str::to_owned)).collect()
 }
 

@@ -2,7 +2,7 @@
 //! without it these tests say loudly that they were skipped.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use memmap2::MmapOptions;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
+use rustix::net::{SendFlags, SocketType};
 use switchboard::prelude::*;
 use switchboard::{Access, Trust};
 
@@ -78,9 +79,16 @@ pub fn be_a_client(mut parent: Line) {
     let board = Switchboard::from_env().expect("the directory is there");
     let mut client = None;
     while let Some(order) = parent.hear() {
-        if order == "attack" {
-            parent.say(attack());
-            continue;
+        match &order[..] {
+            "attack" => {
+                parent.say(attack());
+                continue;
+            }
+            "ring" => {
+                parent.say(format!("shown out after {} rings", ring_for_nothing()));
+                continue;
+            }
+            _ => {}
         }
         let connected = match client.take() {
             Some(client) => Ok(client),
@@ -97,22 +105,43 @@ pub fn be_a_client(mut parent: Line) {
     }
 }
 
+/// The descriptors of this process and what they are open on, each a duplicate.
+fn descriptors() -> impl Iterator<Item = (OwnedFd, String)> {
+    let this = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()).unwrap();
+    std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(move |entry| {
+        let target = std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+        let fd = entry.file_name().to_string_lossy().parse().unwrap();
+        Some((rustix::process::pidfd_getfd(&this, fd, rustix::process::PidfdGetfdFlags::empty()).ok()?, target))
+    })
+}
+
+/// Pulls the rope of this process's connection until nobody is at the other end; says how often.
+fn ring_for_nothing() -> u64 {
+    let own = rustix::process::geteuid();
+    let mut ropes = descriptors().filter(|(fd, target)| {
+        target.starts_with("socket:")
+            && rustix::net::sockopt::socket_type(fd) == Ok(SocketType::STREAM)
+            && rustix::net::sockopt::socket_peercred(fd).is_ok_and(|peer| peer.uid != own && !peer.uid.is_root())
+    });
+    let (rope, _) = ropes.next().expect("an isolated client has a rope");
+    for rings in 1.. {
+        match rustix::net::send(&rope, &[1], SendFlags::NOSIGNAL) {
+            Ok(_) | Err(Errno::AGAIN) => {}
+            Err(_) => return rings,
+        }
+    }
+    unreachable!("the service shows it out first")
+}
+
 /// Tries to write what only the service may: the memory of this process's connection that its service named so.
 fn attack() -> String {
     let mut attacked = 0;
-    for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
-        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
-        let target = target.to_string_lossy().into_owned();
-        if !["switchboard-down", "switchboard-replies"].iter().any(|name| target.contains(name)) {
-            continue;
-        }
+    let ours_alone =
+        |target: &str| ["switchboard-down", "switchboard-replies"].iter().any(|name| target.contains(name));
+    for (ours, target) in descriptors().filter(|(_, target)| ours_alone(target)) {
         attacked += 1;
-        let fd = entry.file_name().to_string_lossy().parse().unwrap();
-        let this =
-            rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()).unwrap();
-        let ours = rustix::process::pidfd_getfd(this, fd, rustix::process::PidfdGetfdFlags::empty()).unwrap();
-        let again = File::options().read(true).write(true).open(entry.path());
-        assert!(again.is_err(), "{target}: opened again for writing");
+        let path = format!("/proc/self/fd/{}", ours.as_raw_fd());
+        assert!(File::options().read(true).write(true).open(path).is_err(), "{target}: opened again for writing");
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         assert_eq!(rustix::fs::fallocate(ours.as_fd(), hole, 0, 4096), Err(Errno::PERM), "{target}: hole");
         assert_eq!(rustix::fs::ftruncate(ours.as_fd(), 0), Err(Errno::PERM), "{target}: truncated");
@@ -161,7 +190,9 @@ fn a_dead_client_of_another_user_leaves_nothing_and_a_dead_service_is_found_agai
         wait_until(|| is_one(&mut left, &mut service), GONE_WITHIN, || "connections are left".into());
     }
     service.kill();
-    assert_eq!(stays.ask(1), "UNAVAILABLE NotRun");
+    // The connection that ended, or nobody to connect to.
+    let told = stays.ask(1);
+    assert!(told == "UNAVAILABLE NotRun" || told == "NOT_FOUND NotRun", "{told}");
     let _service = start_service(&place, &[]).unwrap();
     assert_eq!(stays.ask(70_000), "right");
 }
@@ -192,6 +223,25 @@ fn a_connection_has_so_many_bytes_for_large_payloads() {
     assert_eq!(client.ask(1 << 20), "right");
     assert_eq!(client.ask(3 << 20), "RESOURCE_EXHAUSTED NotRun");
     assert_eq!(client.ask(100), "right", "the connection goes on");
+}
+
+#[test]
+fn a_client_that_rings_for_nothing_is_shown_out_and_others_are_served_meanwhile() {
+    let Some((place, mut service)) = service(&[]) else { return };
+    let (mut rings, mut honest) = (client(&place, CALLS), client(&place, CALLS_TOO));
+    assert_eq!(rings.ask(1), "right");
+    assert_eq!(honest.ask(1), "right");
+    rings.say("ring");
+    let mut served = 0;
+    let mut is_over = false;
+    while !is_over {
+        assert_eq!(honest.ask(1000), "right");
+        served += 1;
+        is_over = service.ask("connections") == "1";
+    }
+    println!("figure: calls of others while a client rings for nothing = {served}");
+    assert!(rings.hear().starts_with("shown out"));
+    assert_eq!(honest.ask(70_000), "right");
 }
 
 #[test]
