@@ -390,6 +390,21 @@ mod tests {
         lanes
     }
 
+    /// A bell that rings past 2^32, of which the consumer compares the low half only, lets it fall asleep over no ring.
+    #[test]
+    fn bell_wrap_u32() {
+        let set = set();
+        let bell = || PeerWord::at(set.segment.region(), BELL_AT);
+        bell().store(u64::from(u32::MAX) - 7, Ordering::Relaxed);
+        for _ in 0..64 {
+            let before = set.bell();
+            set.ring(3);
+            assert_ne!(set.bell(), before);
+            assert_eq!(set.sleep(before, None), Woken::Look);
+        }
+        assert!(bell().load(Ordering::Relaxed).decode(|count| count) > u64::from(u32::MAX));
+    }
+
     #[test]
     fn a_polled_lane_is_not_announced() {
         let set = set();

@@ -287,3 +287,55 @@ fn now_ns() -> u64 {
 fn now_ns() -> u64 {
     0
 }
+
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::segment::Segment;
+    use crate::spsc::SpscLayout;
+
+    /// A bell that rings past 2^32, of which the sleeper compares the low half only, wakes it each time.
+    #[test]
+    fn bell_wrap_u32() {
+        const SOMEWHERE: usize = 1024;
+        const LAST: u64 = u32::MAX as u64;
+        let segment = Segment::heap(SpscLayout::new(4096).unwrap(), 1);
+        let signal = Signal::new(segment.memory(), SOMEWHERE, Fencing::Both, None);
+        let bell = || signal.word::<BELL_AT>().load(Ordering::Relaxed).decode(|count| count);
+        signal.word::<BELL_AT>().store(LAST - 7, Ordering::Relaxed);
+        let (sent, seen) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut next = 1;
+                while bell() <= LAST + 8 {
+                    let found = signal.wait(&SpinBudget::none(), None, || {
+                        // ORDERING: Acquire, pairs with the Release below, as a frame's header does in a ring.
+                        (sent.load(Ordering::Acquire) >= next).then_some(())
+                    });
+                    assert!(found.is_some());
+                    seen.store(next, Ordering::Relaxed);
+                    next += 1;
+                }
+                seen.store(u64::MAX, Ordering::Relaxed);
+            });
+            for turn in 1_u64.. {
+                // The other side sleeps, or is about to: it has said so.
+                while seen.load(Ordering::Relaxed) != u64::MAX
+                    && signal.word::<WANT_AT>().load(Ordering::Relaxed).decode(|want| want == 0)
+                {
+                    std::thread::yield_now();
+                }
+                if seen.load(Ordering::Relaxed) == u64::MAX {
+                    break;
+                }
+                // ORDERING: Release, pairs with the Acquire above.
+                sent.store(turn, Ordering::Release);
+                signal.notify();
+            }
+        });
+        assert!(bell() > LAST);
+        assert_eq!(signal.word::<RESCUES_AT>().load(Ordering::Relaxed).decode(|count| count), 0);
+    }
+}

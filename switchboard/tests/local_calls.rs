@@ -287,8 +287,9 @@ mod changed {
     }
 }
 
+/// Another type under the same name is refused when a client connects, with both types' names.
 #[test]
-fn another_type_is_refused_at_connect_with_both_names() {
+fn schema_changed_same_name() {
     let (board, _dir) = board();
     let _running = board.serve("demo.types", DemoServer::new(Plain)).start().unwrap();
     let status = changed::DemoClient::connect(&board, "demo.types").unwrap_err();

@@ -119,6 +119,19 @@ const PROOFS: &[Proof] = &[
         nightly: &[],
     },
     Proof {
+        name: "reconnects",
+        shows: "100,000 clients come to a service and go, and neither memory nor descriptors nor threads grow",
+        command: "SWITCHBOARD_RECONNECTS=100000 cargo test --release --package switchboard --test bad_input -- \
+            reconnect_100k --nocapture",
+        nightly: &[],
+    },
+    Proof {
+        name: "bad-input",
+        shows: "limits that are reached, signals every 100 us, process numbers that come again: typed errors, nothing left",
+        command: "cargo test --package shm-ring --package switchboard --test bad_input -- --nocapture",
+        nightly: &[],
+    },
+    Proof {
         name: "churn",
         shows: "100,000 producers come to a queue and go, and neither memory nor descriptors nor lanes grow",
         command: "SHM_RING_CHURN=100000 cargo test --release --package shm-ring --test queue -- \

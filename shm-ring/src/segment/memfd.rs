@@ -189,6 +189,15 @@ mod tests {
         }
     }
 
+    /// An epoch is a number without an order: the largest is followed by zero, and told apart from it.
+    #[test]
+    fn epoch_wrap() {
+        for epoch in [u64::MAX - 1, u64::MAX, 0, 1] {
+            let (made, fd) = Segment::memfd("test", Plain(3), epoch).unwrap();
+            assert_eq!((made.epoch(), Segment::<Plain>::open(fd.as_fd()).unwrap().epoch()), (epoch, epoch));
+        }
+    }
+
     #[test]
     fn what_one_side_creates_the_other_opens_with_the_same_layout_and_epoch() {
         let (made, fd) = Segment::memfd("test", Plain(3), 9).unwrap();
@@ -198,8 +207,9 @@ mod tests {
         assert_eq!(opened.memory.region().word(1024).load(Ordering::Relaxed), 5);
     }
 
+    /// A sealed segment can neither be truncated nor grown, by whoever has its descriptor.
     #[test]
-    fn a_sealed_segment_cannot_be_truncated_or_grown() {
+    fn ftruncate_after_seal() {
         let (_made, fd) = Segment::memfd("test", Plain(3), 9).unwrap();
         assert_eq!(rustix::fs::ftruncate(&fd, 10), Err(rustix::io::Errno::PERM));
         assert_eq!(rustix::fs::ftruncate(&fd, 1 << 20), Err(rustix::io::Errno::PERM));
@@ -285,8 +295,9 @@ mod tests {
         );
     }
 
+    /// Files that are no sealed memfds are refused before they are mapped.
     #[test]
-    fn files_that_are_not_sealed_memfds_are_refused_before_mapping() {
+    fn unsealed_memfd_offered() {
         let unsealed = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
         rustix::fs::ftruncate(&unsealed, 1 << 20).unwrap();
         let (reader, _writer) = std::io::pipe().unwrap();

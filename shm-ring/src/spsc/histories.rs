@@ -51,8 +51,9 @@ proptest! {
     }
 }
 
+/// Every length passes every offset and every edge of the count: past 2^32, 2^36, 2^63, and 2^64, where it is zero again.
 #[test]
-fn every_length_passes_every_offset_and_every_edge_of_the_count() {
+fn pos_wrap_u64() {
     const CAPACITY: usize = 128;
     for edge in [0, 1 << 32, 1 << 36, 1 << 63] {
         for units in 0..CAPACITY as u64 / 16 {

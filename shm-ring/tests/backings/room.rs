@@ -21,8 +21,9 @@ fn a_mistyped_size_is_refused_before_anything_is_made() {
     }
 }
 
+/// Room that a file system does not have is an error at creation, and what there was of it is given back.
 #[test]
-fn room_that_a_file_system_does_not_have_is_an_error_at_creation_and_given_back() {
+fn shm_full() {
     // A mount of one MiB that only this child sees.
     const MOUNT: &str = "mount -t tmpfs -o size=1m none /dev/shm && exec \"$0\" \"$@\"";
     let mut command = Command::new("unshare");

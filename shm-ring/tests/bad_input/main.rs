@@ -2,6 +2,7 @@
 //! signals, claims of threads that panic. And payloads at the very edge of what fits.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod edges;
 mod forked;
 mod limits;
