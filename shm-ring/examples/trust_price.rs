@@ -14,7 +14,7 @@ use shm_ring::typed::{Receiver, Sender};
 use shm_ring::{Segment, Trust};
 
 /// Frames in a turn of a mode, by bytes of a frame: no more than its ring holds.
-const SIZES: [(usize, usize); 3] = [(64, 256), (1024, 64), (64 << 10, 8)];
+const SIZES: [(usize, usize); 3] = [(64, 256), (1024, 32), (64 << 10, 8)];
 
 const TURNS: usize = 400;
 
@@ -91,10 +91,9 @@ fn messages(name: &'static str, trust: Trust, len: usize, count: usize) -> Resul
     let (producer, consumer) = pair(&Segment::heap(SpscLayout::for_payload(len)?, 1))?;
     let mut sender = Sender::<Message, _>::new(producer);
     let mut receiver = Receiver::<Message, Consumer>::new(consumer.with_trust(trust));
-    let name_of = |whose: &str| format!("{whose}-name");
-    // The root is 24 bytes, its header 8, and each name 8 of its own.
-    let values = vec![7; (len - 48) / 8];
-    let message = Message { from: name_of("its"), to: name_of("her"), values };
+    // The header is 8 bytes, the root 24, and each of the texts 12.
+    let values = vec![7; (len - 56) / 8];
+    let message = Message { from: "a text apart".into(), to: "another text".into(), values };
     let send = move || sender.send(&message).expect("the receiver lives");
     let receive = move |count| {
         let mut sum = 0_u64;

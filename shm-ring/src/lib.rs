@@ -24,9 +24,10 @@
 //! only, reads each of a peer's words once, and checks it. Frames of rings and blocks of arenas are read in place, and
 //! that rests on an assumption, that of the trust mode `Checked`: **a peer of the same user keeps the protocol**, so it
 //! does not write a payload after handing it over. Such a peer could attach a debugger to us as well. (Requests in
-//! [`cells`], replies in [`slot`]s and short typed messages are copied out before they are looked at.) Queues
-//! refuse peers of other users until the mode that does not need the assumption is there. `SAFETY.md` beside this crate
-//! says more; `docs/layout.md` draws every shared byte, `docs/orderings.md` explains every pair of orderings.
+//! [`cells`], replies in [`slot`]s and short typed messages are copied out before they are looked at.) With
+//! [`Trust::ISOLATED`] a ring's consumer copies everything out first and assumes nothing; producers of other users, if a
+//! queue lets them in, are always treated so. `SAFETY.md` beside this crate says more; `docs/layout.md` draws every shared
+//! byte, `docs/orderings.md` explains every pair of orderings.
 #![deny(unsafe_code)] // The files that allow it, and why: `MAY_BE_UNSAFE` in `xtask/src/source.rs`.
 
 #[cfg(doctest)]

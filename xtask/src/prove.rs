@@ -132,6 +132,12 @@ const PROOFS: &[Proof] = &[
         nightly: &[],
     },
     Proof {
+        name: "trust",
+        shows: "what each trust mode costs the receiver of a ring",
+        command: "cargo run --release --package shm-ring --example trust_price",
+        nightly: &[],
+    },
+    Proof {
         name: "churn",
         shows: "100,000 producers come to a queue and go, and neither memory nor descriptors nor lanes grow",
         command: "SHM_RING_CHURN=100000 cargo test --release --package shm-ring --test queue -- \
