@@ -50,6 +50,9 @@ pub fn always_at_the_same_addresses() {
     personality::set(Persona::ADDR_NO_RANDOMIZE).expect("the kernel knows it");
 }
 
+/// A place that was passed so often makes no landmark: it would have to be met as often again.
+const OFTEN: u32 = 8;
+
 /// What lies between two marks, found by one walk through it.
 #[derive(Debug, Clone)]
 pub struct Path {
@@ -57,15 +60,18 @@ pub struct Path {
     pub of_marks: u64,
     /// Where each instruction is in memory, in the order in which they are made; and the one behind the last.
     places: Vec<u64>,
-    /// The numbers of those that are made only once.
-    landmarks: Vec<u64>,
+    /// The numbers of those whose place was not passed often before, and how often it was.
+    landmarks: Vec<(u64, u32)>,
 }
 
 impl Path {
     fn new(places: Vec<u64>, of_marks: u64) -> Self {
         let mut times = HashMap::new();
-        places.iter().for_each(|place| *times.entry(*place).or_insert(0_u32) += 1);
-        let landmarks = (0..).zip(&places).filter(|(_, place)| times[place] == 1).map(|(number, _)| number);
+        let landmarks = (0..).zip(&places).filter_map(|(number, place)| {
+            let passed = times.entry(*place).or_insert(0);
+            *passed += 1;
+            (*passed <= OFTEN).then_some((number, *passed - 1))
+        });
         Self { of_marks, landmarks: landmarks.collect(), places }
     }
 
@@ -195,9 +201,9 @@ impl Victim {
     /// walks the rest. Says whether it is where the path would have it.
     pub fn go(&self, path: &Path, steps: u64, walked: u64) -> bool {
         self.begin();
-        let behind = path.landmarks.partition_point(|&landmark| landmark.saturating_add(walked) <= steps);
-        let landmark = behind.checked_sub(1).map_or(0, |last| path.landmarks[last]);
-        let is_there = landmark == 0 || self.run_to(path.places[landmark as usize]);
+        let behind = path.landmarks.partition_point(|&(landmark, _)| landmark.saturating_add(walked) <= steps);
+        let (landmark, passed) = behind.checked_sub(1).map_or((0, 0), |last| path.landmarks[last]);
+        let is_there = landmark == 0 || self.run_to(path.places[landmark as usize], passed);
         is_there && (landmark..steps).all(|_| self.step()) && self.place() == path.places[steps as usize]
     }
 
@@ -211,10 +217,27 @@ impl Victim {
         })
     }
 
-    /// Runs to the instruction at this place; `false` if it comes to a mark before.
-    fn run_to(&self, place: u64) -> bool {
+    /// Runs to the instruction at this place, for the first time after it has passed it so often; `false` if the end comes
+    /// before.
+    fn run_to(&self, place: u64, passed: u32) -> bool {
         // A breakpoint of the processor, not one in the code: the other threads must not meet it.
         self.set_debug_register(0, place);
+        let mut met = u32::from(self.place() == place);
+        while met <= passed {
+            // Off the place where it stands, at which it would be stopped again.
+            if !self.step() {
+                return false;
+            }
+            if self.place() != place && !self.runs_on() {
+                return false;
+            }
+            met += 1;
+        }
+        true
+    }
+
+    /// Runs to the breakpoint; `false` if the end comes before.
+    fn runs_on(&self) -> bool {
         self.set_debug_register(7, 1);
         ptrace::cont(self.thread, None).expect("it stands");
         let is_there = self.is_stopped_before_the_end();

@@ -79,11 +79,17 @@ const PROOFS: &[Proof] = &[
         nightly: &["rust-src"],
     },
     Proof {
-        name: "kills",
-        shows: "a process that is killed after any instruction of a send, a receive, an opening, a call or a reply leaves \
-            a whole frame or none, an exact outcome, and nothing behind",
-        command: "SWITCHBOARD_KILLS=all cargo test --release --package shm-ring --package switchboard --test kills -- \
-            --nocapture",
+        name: "kills-rings",
+        shows: "a process that is killed after any instruction of a send, a receive, a claim, an opening or a closing leaves \
+            a whole frame or none, and nothing behind (of a long opening: the first two rounds of each loop)",
+        command: "SWITCHBOARD_KILLS=all cargo test --release --package shm-ring --test kills -- --nocapture",
+        nightly: &[],
+    },
+    Proof {
+        name: "kills-calls",
+        shows: "a client or a service that is killed after any instruction of a call, a reply or a connecting leaves an exact \
+            outcome, and nothing behind (of a connecting: the first two rounds of each loop)",
+        command: "SWITCHBOARD_KILLS=all cargo test --release --package switchboard --test kills -- --nocapture",
         nightly: &[],
     },
     Proof {
