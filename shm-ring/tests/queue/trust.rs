@@ -155,11 +155,8 @@ fn a_user_is_refused_more_lanes_than_its_quota_and_gets_them_back_when_it_leaves
         };
         assert_eq!((asks(&mut child), asks(&mut child)), ("opened".to_owned(), "opened".to_owned()));
         let refused = asks(&mut child);
-        let expected = format!(
-            "no room for a further lane of this user: {} bytes needed: this user may have 2 lanes in that queue",
-            lane.bytes()
-        );
-        assert_eq!(refused, expected);
+        let tells = [&format!("a further lane of this user of {} bytes", lane.bytes()), "this user may have 2 lanes"];
+        assert!(tells.iter().all(|text| refused.contains(*text)), "{refused}");
         // Ours is another user.
         let _ours: Vec<_> = (0..3).map(|_| site.open()).collect();
         child.kill();
