@@ -438,7 +438,16 @@ impl LocalConnection {
         if !matches!(error, shm_ring::Error::ResourceExhausted { .. } | shm_ring::Error::Closed { .. }) {
             return self.broken(&error.to_string()).with_outcome(outcome);
         }
-        self.end(false);
+        match error {
+            // The watcher has the same news, and gives a death a moment to show: to end here by the hang-up alone would
+            // tell the other callers less than can be known.
+            shm_ring::Error::Closed { .. } => {
+                if self.socket.peer().is_dead() {
+                    self.end(true);
+                }
+            }
+            _ => self.end(false),
+        }
         let text = format!("connection to `{}` (process {}) is given up: {error}", self.name, self.socket.peer().pid);
         Status::new(errors::not_run(error).code(), outcome, text)
     }
