@@ -119,11 +119,20 @@ impl LocalConnection {
                 trust: trust::to_byte(wanted),
                 build: if wanted.is_trusted() { trust::own_build() } else { Default::default() },
             };
-            socket.send(&hello.to_bytes(), &[])?;
+            match socket.send(&hello.to_bytes(), &[]) {
+                // Who is refused at the door hears why, although nobody hears it.
+                Ok(()) | Err(shm_ring::Error::Closed { .. }) => {}
+                Err(error) => return Err(error),
+            }
             let source = std::io::ErrorKind::TimedOut.into();
-            socket
-                .receive_within(left(until_ns))?
-                .ok_or(shm_ring::Error::System { what: "waiting for the welcome", source })
+            let received = match socket.receive_within(left(until_ns)) {
+                // The kernel tells first that what we said was not read, and only then what was said to us.
+                Err(closed @ shm_ring::Error::Closed { .. }) => {
+                    socket.try_receive().ok().flatten().map(Some).ok_or(closed)
+                }
+                received => received,
+            };
+            received?.ok_or(shm_ring::Error::System { what: "waiting for the welcome", source })
         };
         let received = shake().map_err(failed)?;
         let (index, granted, descriptor) = read_welcome(&name, &received)?;
@@ -438,7 +447,16 @@ impl LocalConnection {
         if !matches!(error, shm_ring::Error::ResourceExhausted { .. } | shm_ring::Error::Closed { .. }) {
             return self.broken(&error.to_string()).with_outcome(outcome);
         }
-        self.end(false);
+        match error {
+            // The watcher has the same news, and gives a death a moment to show: to end here by the hang-up alone would
+            // tell the other callers less than can be known.
+            shm_ring::Error::Closed { .. } => {
+                if self.socket.peer().is_dead() {
+                    self.end(true);
+                }
+            }
+            _ => self.end(false),
+        }
         let text = format!("connection to `{}` (process {}) is given up: {error}", self.name, self.socket.peer().pid);
         Status::new(errors::not_run(error).code(), outcome, text)
     }

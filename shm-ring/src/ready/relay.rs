@@ -14,7 +14,6 @@ use modelled as rope;
 use real as rope;
 
 use super::{HOT, Rang, ReadySet, Watch};
-use crate::error::Error;
 use crate::sync::{Ordering, fence};
 
 /// What was found at the consumer's end of a rope.
@@ -90,7 +89,8 @@ mod real {
     use rustix::io::Errno;
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-    use super::{Error, Pulled, ReadySet, Relay, Ringer};
+    use super::{Pulled, ReadySet, Relay, Ringer};
+    use crate::error::Error;
 
     /// Most pulls that one look takes in.
     const AT_ONCE: usize = 256;
@@ -192,6 +192,7 @@ mod tests {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
     use super::*;
+    use crate::error::Error;
     use crate::peer::PeerWord;
     use crate::ready::{BITS_AT, ReadyLayout};
     use crate::segment::Segment;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use memmap2::MmapOptions;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use switchboard::prelude::*;
 use switchboard::{Access, Trust};
 
@@ -242,6 +242,32 @@ fn a_client_that_rings_for_nothing_is_shown_out_and_others_are_served_meanwhile(
     println!("figure: calls of others while a client rings for nothing = {served}");
     assert!(rings.hear().starts_with("shown out"));
     assert_eq!(honest.ask(70_000), "right");
+}
+
+#[test]
+fn a_user_has_so_many_connections_that_have_said_nothing_and_gets_them_back() {
+    const MOST: usize = 256;
+    let place = Place::new();
+    let board = place.board();
+    let running = board.serve(NAME, NotaryServer::new(Desk::silent())).start().unwrap();
+    let before = NotaryClient::connect(&board, NAME).unwrap();
+    let door = SocketAddrUnix::new(place.socket()).unwrap();
+    let silent: Vec<OwnedFd> = (0..MOST)
+        .map(|_| {
+            let flags = SocketFlags::CLOEXEC;
+            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+            rustix::net::connect(&socket, &door).unwrap();
+            socket
+        })
+        .collect();
+    // A switchboard of its own, so that its connection is another one.
+    let told = short(&NotaryClient::connect(&place.board(), NAME).unwrap_err());
+    assert_eq!(told, "RESOURCE_EXHAUSTED NotRun");
+    assert_eq!(verdict(1, b"", &before.quick(1, b"")), "right", "who is in stays in");
+    drop(silent);
+    let again = || NotaryClient::connect(&place.board(), NAME).is_ok();
+    wait_until(again, GONE_WITHIN, || "they are not given back".into());
+    wait_until(|| running.connections() == 1, GONE_WITHIN, || format!("{} connections", running.connections()));
 }
 
 #[test]
