@@ -92,6 +92,8 @@ pub fn watch(
 
 struct Entry {
     fd: Arc<OwnedFd>,
+    /// The kernel tells news of the descriptor. If not any more, another watch may be over it.
+    is_told_of: bool,
     readable: bool,
     deadline_ns: Option<u64>,
     handler: Arc<dyn Watched>,
@@ -106,7 +108,7 @@ struct Entries {
 
 impl Entries {
     /// Replaces the deadline; gives the entry, if there is one.
-    fn expire_at(&mut self, id: u64, at: u64) -> Option<&Entry> {
+    fn expire_at(&mut self, id: u64, at: u64) -> Option<&mut Entry> {
         let entry = self.by_id.get_mut(&id)?;
         if let Some(before) = entry.deadline_ns.replace(at) {
             self.by_deadline.remove(&(before, id));
@@ -219,7 +221,7 @@ impl Watcher {
         if let Some(at) = deadline_ns {
             entries.by_deadline.insert((at, id));
         }
-        entries.by_id.insert(id, Entry { fd, readable, deadline_ns, handler });
+        entries.by_id.insert(id, Entry { fd, is_told_of: true, readable, deadline_ns, handler });
         drop(entries);
         if deadline_ns.is_some() {
             self.nudge();
@@ -241,7 +243,7 @@ impl Watcher {
 
     fn forget(&self, id: u64) {
         let entry = self.entries().remove(id);
-        if let Some(entry) = &entry {
+        if let Some(entry) = entry.as_ref().filter(|entry| entry.is_told_of) {
             // The entry still holds the descriptor, so this cannot hit a stranger's.
             let _ = epoll::delete(&self.epoll, &*entry.fd);
         }
@@ -306,11 +308,11 @@ impl Watcher {
                 self.entries().expire_at(id, at);
             }
             Next::ExpireAt(at) => {
-                let Some(fd) = self.entries().expire_at(id, at).map(|entry| Arc::clone(&entry.fd)) else {
-                    return;
-                };
-                // Gone already is as good.
-                let _ = epoll::delete(&self.epoll, &*fd);
+                if let Some(entry) = self.entries().expire_at(id, at)
+                    && std::mem::take(&mut entry.is_told_of)
+                {
+                    let _ = epoll::delete(&self.epoll, &*entry.fd);
+                }
             }
         }
     }
@@ -332,5 +334,55 @@ impl Watcher {
                 self.settle(id, tell(&*handler, Event::Expired));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rustix::event::EventfdFlags;
+
+    use super::*;
+
+    /// Looks away for a moment when there is news, then has another look at the descriptor.
+    struct LooksAway {
+        fd: Arc<OwnedFd>,
+        then: Mutex<Option<(Watch, Arc<dyn Watched>)>>,
+        again: Mutex<Option<Watch>>,
+    }
+
+    impl Watched for LooksAway {
+        fn on_event(&self, event: Event) -> Next {
+            if event != Event::Expired {
+                return Next::ExpireAt(crate::clock::kernel_ns() + 1_000_000);
+            }
+            let (first, told) = self.then.lock().unwrap().take().unwrap();
+            *self.again.lock().unwrap() = Some(watch(Arc::clone(&self.fd), true, None, told).unwrap());
+            // The first watch ends while the second one is over the descriptor already.
+            drop(first);
+            Next::Stop
+        }
+    }
+
+    struct Tells(mpsc::Sender<Event>);
+
+    impl Watched for Tells {
+        fn on_event(&self, event: Event) -> Next {
+            self.0.send(event).unwrap();
+            Next::Stop
+        }
+    }
+
+    #[test]
+    fn who_looked_away_and_watches_a_descriptor_again_is_told_of_it() {
+        let fd = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
+        let away = Arc::new(LooksAway { fd: Arc::clone(&fd), then: Mutex::default(), again: Mutex::default() });
+        let (tells, told) = mpsc::channel();
+        let first = watch(Arc::clone(&fd), true, None, Arc::clone(&away) as Arc<dyn Watched>).unwrap();
+        *away.then.lock().unwrap() = Some((first, Arc::new(Tells(tells))));
+        rustix::io::write(&fd, &1_u64.to_ne_bytes()).unwrap();
+        assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(Event::Readable));
     }
 }
