@@ -209,7 +209,10 @@ mod tests {
 
     #[test]
     fn a_root_that_does_not_forbid_unsafe_is_found() {
-        assert_eq!(findings_in("service-core/src/lib.rs", "//! Names.\n").len(), 1);
-        assert_eq!(findings_in("service-core/src/lib.rs", "//! Names.\n#![forbid(unsafe_code)]\n"), [] as [String; 0]);
+        assert_eq!(findings_in("service-macros/src/lib.rs", "//! Names.\n").len(), 1);
+        assert_eq!(
+            findings_in("service-macros/src/lib.rs", "//! Names.\n#![forbid(unsafe_code)]\n"),
+            [] as [String; 0]
+        );
     }
 }
