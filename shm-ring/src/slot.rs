@@ -655,8 +655,9 @@ mod tests {
         });
     }
 
+    /// A reply that names an earlier life of a slot is dropped and reaches nobody.
     #[test]
-    fn a_reply_for_an_earlier_life_is_dropped() {
+    fn wrong_request_id_in_reply() {
         let (client, server) = table(1);
         let first = publish(&client);
         let old = first.id();
@@ -665,6 +666,23 @@ mod tests {
         let second = publish(&client);
         assert_eq!(server.finish(old, REPLY, &[]), Finished::Stale);
         assert_eq!(second.wait(Some(1), &at_once(), || ()), Waited::TimedOut);
+    }
+
+    /// Lives of a slot go on behind the last number that a word has, and an old one is still told from a new one.
+    #[test]
+    fn seq_wrap_u64() {
+        let (client, server) = table(1);
+        client.private[0].generation.store(u32::MAX - 1, Ordering::Relaxed);
+        let mut before = None;
+        for _ in 0..4 {
+            let call = publish(&client);
+            let id = call.id();
+            assert!(before.is_none_or(|before| server.finish(before, REPLY, &[]) == Finished::Stale), "{before:?}");
+            assert_ne!(server.finish(id, REPLY, &[]), Finished::Stale, "{id:?}");
+            assert_eq!(call.wait(None, &at_once(), || ()), Waited::Done(REPLY));
+            before = Some(id);
+        }
+        assert_eq!(before.map(|id| id.generation), Some(2));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 mod arrows;
 mod bench;
+mod cases;
 mod counts;
 mod deny;
 mod evidence;

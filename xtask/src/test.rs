@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::shell::Shell;
 use crate::suite::{Outcome, Suite};
-use crate::{arrows, deny, loom, prove, readme, source};
+use crate::{arrows, cases, deny, loom, prove, readme, source};
 
 /// In the order in which they are run: what is cheap to check and often wrong comes first.
-const SUITES: [Suite; 11] = [
+const SUITES: [Suite; 12] = [
     Suite { name: "format", run: format },
     Suite { name: "source", run: source::check },
     Suite { name: "arrows", run: arrows::check },
+    Suite { name: "cases", run: cases::check },
     Suite { name: "clippy", run: clippy },
     Suite { name: "build", run: build },
     Suite { name: "tests", run: tests },

@@ -93,8 +93,10 @@ fn weigh(bytes: &[u8]) -> u64 {
     std::hint::black_box(bytes.iter().map(|byte| u64::from(*byte)).sum())
 }
 
+/// Lengths, kinds, positions and payloads change under both ends, before, between and after their looks: they get errors or
+/// bytes, in time.
 #[test]
-fn both_ends_of_a_spoilt_stream_get_errors_or_bytes_in_time() {
+fn header_flip_race() {
     under_attack("spsc", |trust, spoil| {
         let layout = spsc::SpscLayout::new(4096).expect("a power of two").with_arena(arena());
         let (segment, fd) = Segment::memfd("hostile-spsc", layout, 1).expect("memory for a test");
