@@ -46,7 +46,7 @@ fn spoilt(random: &mut Random, words: &[u8]) -> Vec<u8> {
 pub fn garbage(mut ground: Ground) -> Step {
     let words = Words::overheard(&ground);
     let mut kept = Vec::new();
-    Box::new(move || {
+    Step::by(1, move || {
         let Ok(socket) = Socket::connect(&ground.socket()) else { return 0 };
         let random = &mut ground.random;
         match random.below(6) {
@@ -98,7 +98,7 @@ pub fn descriptors(mut ground: Ground) -> Step {
         open("/", OFlags::PATH),
         rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).expect("a descriptor is left"),
     ];
-    Box::new(move || {
+    Step::by(1, move || {
         let Ok(socket) = Socket::connect(&ground.socket()) else { return 0 };
         let random = &mut ground.random;
         let count = [1, 2, 3, 4, 5, 32, 252, MOST_DESCRIPTORS][random.below(8) as usize];
@@ -117,7 +117,7 @@ pub fn descriptors(mut ground: Ground) -> Step {
 pub fn crowd(mut ground: Ground) -> Step {
     let words = Words::overheard(&ground);
     let mut crowd = Vec::new();
-    Box::new(move || {
+    Step::by(1, move || {
         let Ok(socket) = Socket::connect(&ground.socket()) else { return 0 };
         if ground.random.one_in(4) {
             socket.say(&words.hello);
@@ -133,7 +133,7 @@ pub fn crowd(mut ground: Ground) -> Step {
 /// Whole handshakes, one after the other, by the product's client and by hand.
 pub fn connects(mut ground: Ground) -> Step {
     let words = Words::overheard(&ground);
-    Box::new(move || {
+    Step::by(1, move || {
         if ground.random.one_in(2) {
             return ground.client().map_or(0, |_| 1);
         }
@@ -146,7 +146,7 @@ pub fn connects(mut ground: Ground) -> Step {
 /// Asks for room again and again and never reads an answer.
 pub fn growth(ground: Ground) -> Step {
     let words = Words::overheard(&ground);
-    Box::new(move || {
+    Step::by(1, move || {
         let Ok(socket) = Socket::connect(&ground.socket()) else { return 0 };
         socket.say(&words.hello);
         // The service ends the connection when it cannot answer.
@@ -157,7 +157,7 @@ pub fn growth(ground: Ground) -> Step {
 /// Calls that are given up at once, while large replies are made for them.
 pub fn abandoned(mut ground: Ground) -> Step {
     let client = ground.client();
-    Box::new(move || {
+    Step::by(1, move || {
         let Ok(client) = &client else { return 0 };
         for _ in 0..20 {
             let client = client.clone().with_timeout(Duration::from_micros(ground.random.below(50)));
@@ -173,7 +173,7 @@ pub fn flood(ground: Ground) -> Step {
     const THREADS: usize = 8;
     const CALLS: u64 = 200;
     let client = ground.client();
-    Box::new(move || {
+    Step::by(THREADS, move || {
         let Ok(client) = &client else { return 0 };
         // They are good requests, so each is answered, however many there are.
         let call =

@@ -1,7 +1,7 @@
 //! How an attack is withstood: a service, two honest clients, an attacker, and slices of time with and without attack.
 //!
-//! In a quiet slice the attacker's process burns as much processor time as it took to attack, so that what the honest
-//! clients feel in the other slices is the attack, and not a machine with one more busy process.
+//! In a quiet slice the attacker's process burns as much processor time as it took to attack, with as many threads, so
+//! that what the honest clients feel in the other slices is the attack, and not a machine with one more busy process.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -92,7 +92,17 @@ impl Ground {
 }
 
 /// A step of an attack: some milliseconds; says how many attempts it made.
-pub type Step = Box<dyn FnMut() -> u64>;
+pub struct Step {
+    threads: usize,
+    run: Box<dyn FnMut() -> u64>,
+}
+
+impl Step {
+    /// One that is done by so many threads.
+    pub fn by(threads: usize, run: impl FnMut() -> u64 + 'static) -> Self {
+        Self { threads, run: Box::new(run) }
+    }
+}
 
 /// Begins an attack. What it holds goes with its steps.
 pub type Attack = fn(Ground) -> Step;
@@ -184,7 +194,7 @@ pub fn be_an_attacker(mut parent: Line) {
     let seed = Random::seed();
     eprintln!("{name}: seed {seed}");
     let mut random = Random::new(seed);
-    let (mut spent, mut attacked) = (Duration::ZERO, Duration::ZERO);
+    let (mut spent, mut attacked, mut threads) = (Duration::ZERO, Duration::ZERO, 1);
     parent.say("ready");
     while let Some(order) = parent.hear() {
         let began = Instant::now();
@@ -196,8 +206,9 @@ pub fn be_an_attacker(mut parent: Line) {
                 let mut step = attack(Ground { runtime_dir, random: Random::new(random.next()) });
                 let mut made = 0;
                 while began.elapsed() < slice {
-                    made += step();
+                    made += (step.run)();
                 }
+                threads = step.threads;
                 drop(step);
                 spent += processor_time() - before;
                 attacked += began.elapsed();
@@ -205,7 +216,7 @@ pub fn be_an_attacker(mut parent: Line) {
             }
             "burn" => {
                 let share = spent.as_secs_f64() / attacked.as_secs_f64().max(1e-9);
-                burn(slice, share);
+                burn(slice, share, threads);
                 parent.say("burnt");
             }
             other => panic!("`{other}` is no order"),
@@ -218,13 +229,12 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Uses that share of so many processors (more than one if above 1) for so long.
-fn burn(slice: Duration, share: f64) {
+/// Uses that share of a processor (of several, if above 1) for so long, by so many threads.
+fn burn(slice: Duration, share: f64, threads: usize) {
     let until = Instant::now() + slice;
-    let threads = share.ceil().max(1.0);
-    let each = share / threads;
+    let each = (share / threads as f64).min(1.0);
     thread::scope(|scope| {
-        for _ in 0..threads as usize {
+        for _ in 0..threads {
             scope.spawn(|| {
                 while Instant::now() < until {
                     let began = Instant::now();

@@ -29,11 +29,38 @@ const FIRST_WORDS: usize = 48;
 /// Writes of one step. A client that broke the protocol is shown out, so a step has a connection of its own.
 const WRITES: u64 = 200;
 
+/// Threads of the attacker: two that call, one that spoils.
+const THREADS: usize = 3;
+
 /// What a caller of the attacker waits for an answer that may never come.
 const GIVEN_UP_AFTER: Duration = Duration::from_millis(10);
 
 fn is_lane(memory: &Memory) -> bool {
     LANES.contains(&memory.name())
+}
+
+fn is_isolated(memories: &[Memory]) -> bool {
+    memories.iter().any(|memory| memory.name() == "switchboard-up")
+}
+
+/// Whether a word belongs to a payload that the other side reads in place. That those do not change meanwhile is what the
+/// mode `Checked` trusts a peer with; a length that does can lead a reader out of the memory. In `Isolated` there are none.
+fn is_trusted_payload(memory: &Memory, word: usize) -> bool {
+    /// Words by which blocks are given back, at the beginning of each arena.
+    const RETURNED: usize = 8;
+    /// The same in an added segment, and its header.
+    const RETURNED_ADDED: usize = 32;
+    let slots_end = FIRST_WORDS + 256 * UNIT_WORDS;
+    match memory.name() {
+        "switchboard-lane" if word >= slots_end => {
+            // Two arenas of one shape.
+            let arena = (memory.words() - slots_end) / 2;
+            (word - slots_end) % arena >= RETURNED
+        }
+        // Isolated clients have `up` instead of `lane`, and their requests are copied out.
+        "switchboard-requests" | "switchboard-replies" => word >= RETURNED_ADDED,
+        _ => false,
+    }
 }
 
 /// Connects, lets two threads call, and spoils the memory meanwhile.
@@ -64,7 +91,7 @@ fn beside_calls(ground: &mut Ground, spoil: impl FnOnce(&[Memory], &mut Random) 
 
 /// Any word of any memory; and again as it was, so that the connection lives on with what is half spoilt.
 pub fn random_words(mut ground: Ground) -> Step {
-    Box::new(move || beside_calls(&mut ground, spoil_any))
+    Step::by(THREADS, move || beside_calls(&mut ground, spoil_any))
 }
 
 /// Writes [`WRITES`] words of connections.
@@ -72,7 +99,11 @@ pub fn spoil_any(memories: &[Memory], random: &mut Random) -> u64 {
     let lanes: Vec<_> = memories.iter().filter(|memory| memory.name() != READY).collect();
     for _ in 0..WRITES {
         let Some(memory) = lanes.get(random.below(lanes.len().max(1) as u64) as usize) else { return 0 };
-        let word = memory.word(random.below(memory.words() as u64) as usize);
+        let at = random.below(memory.words() as u64) as usize;
+        if is_trusted_payload(memory, at) && !is_isolated(memories) {
+            continue;
+        }
+        let word = memory.word(at);
         let value = word.load(Ordering::Relaxed);
         word.store(spoilt(value, random.next()), Ordering::Relaxed);
         if random.one_in(2) {
@@ -85,7 +116,7 @@ pub fn spoil_any(memories: &[Memory], random: &mut Random) -> u64 {
 /// The words that decide: headers of cells with their laps and lengths, states and generations of slots, references of
 /// blocks, lengths and methods of requests.
 pub fn aimed_words(mut ground: Ground) -> Step {
-    Box::new(move || {
+    Step::by(THREADS, move || {
         beside_calls(&mut ground, |memories, random| {
             let Some(lane) = memories.iter().find(|memory| is_lane(memory)) else { return 0 };
             let units = (lane.words() - FIRST_WORDS) as u64 / UNIT_WORDS as u64;
@@ -105,7 +136,7 @@ pub fn aimed_words(mut ground: Ground) -> Step {
 
 /// All of the memory as it was a little while ago: old laps, old generations, requests that were answered already.
 pub fn replayed(mut ground: Ground) -> Step {
-    Box::new(move || {
+    Step::by(THREADS, move || {
         beside_calls(&mut ground, |memories, random| {
             for _ in 0..4 {
                 let Some(lane) = memories.iter().find(|memory| is_lane(memory)) else { return 0 };
@@ -113,7 +144,9 @@ pub fn replayed(mut ground: Ground) -> Step {
                 thread::sleep(Duration::from_micros(random.below(2000)));
                 let from = random.below(lane.words() as u64) as usize;
                 for (at, value) in old.into_iter().enumerate().skip(from) {
-                    lane.word(at).store(value, Ordering::Relaxed);
+                    if !is_trusted_payload(lane, at) {
+                        lane.word(at).store(value, Ordering::Relaxed);
+                    }
                 }
             }
             4
@@ -123,14 +156,16 @@ pub fn replayed(mut ground: Ground) -> Step {
 
 /// The words by which blocks are given back say "never" or "all of them" while replies are large.
 pub fn kept_blocks(mut ground: Ground) -> Step {
-    Box::new(move || {
+    Step::by(THREADS, move || {
         beside_calls(&mut ground, |memories, random| {
             for _ in 0..WRITES {
                 for memory in memories.iter().filter(|memory| memory.name() != READY) {
                     // Behind cells and slots in a lane, behind the header in an added segment.
                     let from = if is_lane(memory) { FIRST_WORDS + 256 * UNIT_WORDS } else { 16 };
-                    let word = memory.word(from + random.below((memory.words() - from).min(2048) as u64) as usize);
-                    word.store(random.below(3).wrapping_sub(1), Ordering::Relaxed);
+                    let any = from + random.below((memory.words() - from).min(2048) as u64) as usize;
+                    let any =
+                        if is_isolated(memories) || !is_trusted_payload(memory, any) { any } else { from + any % 8 };
+                    memory.word(any).store(random.below(3).wrapping_sub(1), Ordering::Relaxed);
                 }
             }
             WRITES
@@ -140,7 +175,7 @@ pub fn kept_blocks(mut ground: Ground) -> Step {
 
 /// Pages are taken away under both sides; truncation is tried and must be refused.
 pub fn holes(mut ground: Ground) -> Step {
-    Box::new(move || {
+    Step::by(THREADS, move || {
         beside_calls(&mut ground, |memories, random| {
             for _ in 0..20 {
                 for memory in memories {
@@ -162,7 +197,7 @@ pub fn holes(mut ground: Ground) -> Step {
 
 /// Everybody who sleeps on any word of the lane is moved to another word, or woken.
 pub fn sleepers(mut ground: Ground) -> Step {
-    Box::new(move || {
+    Step::by(THREADS, move || {
         beside_calls(&mut ground, |memories, random| {
             let ours: Vec<_> = memories.iter().filter(|memory| memory.name() != READY).collect();
             for _ in 0..20 * WRITES {
@@ -182,7 +217,7 @@ pub fn sleepers(mut ground: Ground) -> Step {
 
 /// Every descriptor by which the two sides tell each other something is jammed.
 pub fn descriptors(mut ground: Ground) -> Step {
-    Box::new(move || {
+    Step::by(THREADS, move || {
         beside_calls(&mut ground, |_, random| {
             let bells = Bells::of_this_process();
             for _ in 0..50 {
@@ -196,7 +231,7 @@ pub fn descriptors(mut ground: Ground) -> Step {
 
 /// Tries to write what only the service may write, and to find what an isolated client must not have at all.
 pub fn what_is_not_ours(ground: Ground) -> Step {
-    Box::new(move || {
+    Step::by(1, move || {
         let Ok(client) = ground.client() else { return 0 };
         let client = client.with_timeout(Duration::from_secs(1));
         // Has a segment for replies added.
@@ -217,7 +252,7 @@ const BITS: usize = 64;
 
 /// Takes away the news that others have for the service.
 pub fn ready_bits(mut ground: Ground) -> Step {
-    Box::new(move || {
+    Step::by(THREADS, move || {
         beside_calls(&mut ground, |memories, random| {
             let Some(ready) = memories.iter().find(|memory| memory.name() == READY) else { return 0 };
             for _ in 0..100 * WRITES {
@@ -235,7 +270,7 @@ pub fn ready_bits(mut ground: Ground) -> Step {
 
 /// Lies about who sleeps, and rings for everybody all the time.
 pub fn bell(mut ground: Ground) -> Step {
-    Box::new(move || {
+    Step::by(THREADS, move || {
         beside_calls(&mut ground, |memories, random| {
             let Some(ready) = memories.iter().find(|memory| memory.name() == READY) else { return 0 };
             for _ in 0..WRITES {
