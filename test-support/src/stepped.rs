@@ -204,7 +204,8 @@ impl Victim {
         let behind = path.landmarks.partition_point(|&(landmark, _)| landmark.saturating_add(walked) <= steps);
         let (landmark, passed) = behind.checked_sub(1).map_or((0, 0), |last| path.landmarks[last]);
         let is_there = landmark == 0 || self.run_to(path.places[landmark as usize], passed);
-        is_there && (landmark..steps).all(|_| self.step()) && self.place() == path.places[steps as usize]
+        // At each instruction: who goes a longer way may come by the last one's place at the same count by chance.
+        is_there && (landmark..steps).all(|at| self.step() && self.place() == path.places[at as usize + 1])
     }
 
     /// From where it is ready: goes on to the system call stop of this number, two for each call: going in and
