@@ -22,6 +22,12 @@ pub fn kernel_ns() -> u64 {
     (t.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec as u64)
 }
 
+/// Nanoseconds for which the calling thread has had a processor since it began. A system call.
+pub fn thread_ns() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    (t.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec as u64)
+}
+
 /// A point in time as nanoseconds on the clock of [`kernel_ns`]. Two clock reads.
 pub(crate) fn ns_of(deadline: std::time::Instant) -> u64 {
     let left = deadline.saturating_duration_since(std::time::Instant::now());

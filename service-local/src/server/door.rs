@@ -40,9 +40,12 @@ impl Watched for Door {
     fn on_event(&self, _event: Event) -> Next {
         // Who still waits in the queue is news again.
         for _ in 0..GUESTS {
-            match self.listener.accept() {
+            if let Some(until) = self.hub.pace.rests_until() {
+                return Next::ExpireAt(until);
+            }
+            match self.hub.pace.take_time(|| self.listener.accept()) {
                 Ok(Some(connection)) => {
-                    if let Err(error) = Visitor::admit(&self.hub, connection) {
+                    if let Err(error) = self.hub.pace.take_time(|| Visitor::admit(&self.hub, connection)) {
                         tracing::warn!(service = self.hub.instance, %error, "connection refused");
                     }
                 }
@@ -79,18 +82,8 @@ impl Visitors {
         self.watches().1.entry(id).or_default().push(watch);
     }
 
-    /// Puts one more descriptor of a visitor under watch, in the place of an earlier watch of the same one, which is ended
-    /// first: it would take the descriptor out again. Nothing happens if the visitor is gone.
-    pub(super) fn watch_instead(
-        &self,
-        id: u64,
-        watch: impl FnOnce() -> Result<Watch, shm_ring::Error>,
-    ) -> Result<(), shm_ring::Error> {
-        // The first two are the visitor's own.
-        let before = self.watches().1.get_mut(&id).map(|kept| kept.split_off(kept.len().min(2)));
-        // Dropped outside the lock, as in `remove`.
-        drop(before);
-        let watch = watch()?;
+    /// Keeps one more watch of a visitor; ends it at once if the visitor is gone.
+    pub(super) fn keep(&self, id: u64, watch: Watch) {
         let mut watches = self.watches();
         let gone = match watches.1.get_mut(&id) {
             Some(kept) => {
@@ -99,9 +92,9 @@ impl Visitors {
             }
             None => Some(watch),
         };
+        // Dropped outside the lock, as in `remove`.
         drop(watches);
         drop(gone);
-        Ok(())
     }
 
     fn remove(&self, id: u64) {
@@ -185,7 +178,8 @@ impl Visitor {
         match (std::mem::replace(&mut *state, State::Gone), message) {
             (State::Silent(connection, _), Ok(FromClient::Hello { instance, trust, build })) => {
                 let wish = Wish { trust, build };
-                if let Some(lane) = self.hub.welcome(self.id, connection, &instance, &wish) {
+                let welcome = || self.hub.welcome(self.id, connection, &instance, &wish);
+                if let Some(lane) = self.hub.pace.take_time(welcome) {
                     *state = State::Calling(lane);
                     return Next::Keep;
                 }
@@ -195,7 +189,7 @@ impl Visitor {
             }
             (State::Silent(connection, _), Err(error)) => refuse(&connection, Code::FailedPrecondition, error),
             (State::Calling(lane), Ok(FromClient::Grow { len })) => {
-                let grown = grow(&lane, len);
+                let grown = grow(&self.hub, &lane, len);
                 *state = State::Calling(lane);
                 if grown.is_ok() {
                     return Next::Keep;
@@ -232,9 +226,9 @@ impl Watched for Death {
 
 /// Answers a `Grow`. To allocate and touch a large segment takes longer than news of others may wait, so the lane gets
 /// a thread for that time: one, whatever its client asks.
-fn grow(lane: &Arc<Lane>, len: u64) -> Result<(), shm_ring::Error> {
+fn grow(hub: &Arc<Hub>, lane: &Arc<Lane>, len: u64) -> Result<(), shm_ring::Error> {
     if len <= QUICK_BYTES {
-        return grow_requests(lane, len);
+        return hub.pace.take_time(|| grow_requests(lane, len));
     }
     let mut growth = lane.growth.lock().unwrap_or_else(PoisonError::into_inner);
     if growth.asked.len() >= MOST_ASKED {
@@ -245,10 +239,10 @@ fn grow(lane: &Arc<Lane>, len: u64) -> Result<(), shm_ring::Error> {
         return Ok(());
     }
     growth.busy = true;
-    let lane = Arc::clone(lane);
+    let (hub, lane) = (Arc::clone(hub), Arc::clone(lane));
     let spawned = std::thread::Builder::new().name("switchboard-grow".into()).spawn(move || {
         while let Some(len) = next_asked(&lane) {
-            if grow_requests(&lane, len).is_err() {
+            if hub.pace.take_time(|| grow_requests(&lane, len)).is_err() {
                 lane.connection.hang_up();
             }
         }

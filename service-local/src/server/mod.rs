@@ -3,6 +3,7 @@
 mod dispatch;
 mod door;
 mod lane;
+mod pace;
 mod quota;
 mod rope;
 mod segments;
@@ -28,6 +29,7 @@ use try_lock::TryLock;
 
 use self::door::{Door, Visitors};
 use self::lane::LaneTable;
+use self::pace::Pace;
 use self::quota::Quota;
 use self::worker::{MethodCost, Poller};
 use crate::errors;
@@ -287,6 +289,7 @@ struct Hub {
     stopping: AtomicBool,
     spin: SpinBudget,
     visitors: Visitors,
+    pace: Pace,
 }
 
 impl Hub {
@@ -325,6 +328,7 @@ impl Hub {
             stopping: AtomicBool::new(false),
             spin: SpinBudget::new(runtime.spin()),
             visitors: Visitors::default(),
+            pace: Pace::new(),
         })
     }
 

@@ -70,55 +70,42 @@ impl Account {
 
 /// The consumer's end of a rope, as the watcher thread has it.
 pub(super) struct Rope {
-    /// Its visitor, among whose watches that of the rope is.
-    id: u64,
-    hub: Arc<Hub>,
     lane: Arc<Lane>,
     relay: Relay,
     account: Mutex<Account>,
 }
 
 impl Rope {
-    pub(super) fn hang(id: u64, hub: &Arc<Hub>, lane: &Arc<Lane>, relay: Relay) -> Result<(), shm_ring::Error> {
-        let account = Mutex::default();
-        Arc::new(Self { id, hub: Arc::clone(hub), lane: Arc::clone(lane), relay, account }).look_again()
-    }
-
-    /// Puts the rope under watch. A watch that a penalty ended does not come back by itself.
-    fn look_again(self: Arc<Self>) -> Result<(), shm_ring::Error> {
-        let (id, hub) = (self.id, Arc::clone(&self.hub));
-        hub.visitors.watch_instead(id, || watch(self.relay.fd(), true, None, Arc::new(Look(self))))
+    /// Puts the rope under watch, among the watches of its visitor.
+    pub(super) fn hang(id: u64, hub: &Hub, lane: &Arc<Lane>, relay: Relay) -> Result<(), shm_ring::Error> {
+        let rope = Arc::new(Self { lane: Arc::clone(lane), relay, account: Mutex::default() });
+        let fd = rope.relay.fd();
+        hub.visitors.keep(id, watch(fd, true, None, rope)?);
+        Ok(())
     }
 }
 
-/// One watch over a rope.
-struct Look(Arc<Rope>);
-
-impl Watched for Look {
+impl Watched for Rope {
     fn on_event(&self, event: Event) -> Next {
-        let rope = &self.0;
         if event == Event::Expired {
-            // What was pulled meanwhile is there at once.
-            if Arc::clone(rope).look_again().is_err() {
-                rope.lane.connection.hang_up();
-            }
-            return Next::Stop;
+            // The penalty is over. What was pulled meanwhile is news at once.
+            return Next::Keep;
         }
-        match rope.relay.pass() {
+        match self.relay.pass() {
             Pulled::No => Next::Keep,
             // The connection's own end is told elsewhere; without a rope its requests are found while it is polled.
             Pulled::Ended => Next::Stop,
             Pulled::Yes => {
                 let now = clock::kernel_ns();
-                let mut account = rope.account.lock().unwrap_or_else(PoisonError::into_inner);
-                match account.pulled(now, rope.lane.served()) {
+                let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+                match account.pulled(now, self.lane.served()) {
                     Verdict::Fine => Next::Keep,
                     Verdict::Penalty => Next::ExpireAt(now.saturating_add(PENALTY_NS)),
                     Verdict::Over => {
-                        let caller = rope.lane.caller;
+                        let caller = self.lane.caller;
                         let over = Duration::from_nanos(u64::from(MOST_PENALTIES) * PENALTY_NS);
                         tracing::warn!(pid = caller.pid, uid = caller.uid, ?over, "client rings for nothing");
-                        rope.lane.connection.hang_up();
+                        self.lane.connection.hang_up();
                         Next::Stop
                     }
                 }

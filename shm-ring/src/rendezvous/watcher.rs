@@ -31,7 +31,8 @@ pub enum Next {
     Keep,
     /// Go on, and tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock).
     KeepUntil(u64),
-    /// Watch the descriptor no more, but tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock).
+    /// Watch the descriptor no more, but tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock). `Keep`
+    /// as the answer to that watches it again.
     ExpireAt(u64),
     /// Watch the descriptor no more.
     Stop,
@@ -99,6 +100,14 @@ struct Entry {
     handler: Arc<dyn Watched>,
 }
 
+impl Entry {
+    /// What the kernel is asked for: the end, and something to read.
+    fn flags(&self) -> epoll::EventFlags {
+        let end = epoll::EventFlags::RDHUP;
+        if self.readable { end | epoll::EventFlags::IN } else { end }
+    }
+}
+
 #[derive(Default)]
 struct Entries {
     by_id: HashMap<u64, Entry>,
@@ -145,6 +154,9 @@ struct Start {
 }
 
 static FIRST: Start = Start { started: OnceLock::new(), one_at_a_time: Mutex::new(()) };
+
+/// When a descriptor that could not be watched again is tried once more.
+const AGAIN_NS: u64 = 10_000_000;
 
 /// The id of the nudge itself.
 const NUDGE: u64 = 0;
@@ -212,16 +224,13 @@ impl Watcher {
         let mut entries = self.entries();
         entries.last_id += 1;
         let id = entries.last_id;
-        let mut flags = epoll::EventFlags::RDHUP;
-        if readable {
-            flags |= epoll::EventFlags::IN;
-        }
-        epoll::add(&self.epoll, &*fd, epoll::EventData::new_u64(id), flags)
+        let entry = Entry { fd, is_told_of: true, readable, deadline_ns, handler };
+        epoll::add(&self.epoll, &*entry.fd, epoll::EventData::new_u64(id), entry.flags())
             .map_err(|errno| Error::ResourceExhausted { what: "watch", bytes: 0, source: errno.into() })?;
         if let Some(at) = deadline_ns {
             entries.by_deadline.insert((at, id));
         }
-        entries.by_id.insert(id, Entry { fd, is_told_of: true, readable, deadline_ns, handler });
+        entries.by_id.insert(id, entry);
         drop(entries);
         if deadline_ns.is_some() {
             self.nudge();
@@ -301,7 +310,7 @@ impl Watcher {
 
     fn settle(&self, id: u64, next: Next) {
         match next {
-            Next::Keep => {}
+            Next::Keep => self.watch_again(id),
             Next::Stop => self.forget(id),
             Next::KeepUntil(at) => {
                 // Computed anew before the next sleep, so no nudge. Forgotten meanwhile is as good.
@@ -315,6 +324,18 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    /// Has the kernel tell of a descriptor again that was not looked at for a while. One look if it was.
+    fn watch_again(&self, id: u64) {
+        let mut entries = self.entries();
+        let Some(entry) = entries.by_id.get_mut(&id).filter(|entry| !entry.is_told_of) else { return };
+        if epoll::add(&self.epoll, &*entry.fd, epoll::EventData::new_u64(id), entry.flags()).is_ok() {
+            entry.is_told_of = true;
+            return;
+        }
+        // The kernel has no memory for it just now.
+        entries.expire_at(id, crate::clock::kernel_ns().saturating_add(AGAIN_NS));
     }
 
     fn expire(&self) {
@@ -346,14 +367,41 @@ mod tests {
 
     use super::*;
 
-    /// Looks away for a moment when there is news, then has another look at the descriptor.
-    struct LooksAway {
+    /// Looks away for a moment when there is news, then says what it finds.
+    struct LooksAway(mpsc::Sender<Event>, Mutex<u32>);
+
+    impl Watched for LooksAway {
+        fn on_event(&self, event: Event) -> Next {
+            let mut told = self.1.lock().unwrap();
+            *told += 1;
+            self.0.send(event).unwrap();
+            match *told {
+                1 => Next::ExpireAt(crate::clock::kernel_ns() + 1_000_000),
+                2 => Next::Keep,
+                _ => Next::Stop,
+            }
+        }
+    }
+
+    #[test]
+    fn who_looked_away_and_keeps_the_watch_is_told_of_what_is_there_still() {
+        let fd = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
+        let (tells, told) = mpsc::channel();
+        let _watch = watch(Arc::clone(&fd), true, None, Arc::new(LooksAway(tells, Mutex::new(0)))).unwrap();
+        rustix::io::write(&fd, &1_u64.to_ne_bytes()).unwrap();
+        for event in [Event::Readable, Event::Expired, Event::Readable] {
+            assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(event));
+        }
+    }
+
+    /// Hands its descriptor to another watch when there is news.
+    struct HandsOn {
         fd: Arc<OwnedFd>,
         then: Mutex<Option<(Watch, Arc<dyn Watched>)>>,
         again: Mutex<Option<Watch>>,
     }
 
-    impl Watched for LooksAway {
+    impl Watched for HandsOn {
         fn on_event(&self, event: Event) -> Next {
             if event != Event::Expired {
                 return Next::ExpireAt(crate::clock::kernel_ns() + 1_000_000);
@@ -376,12 +424,12 @@ mod tests {
     }
 
     #[test]
-    fn who_looked_away_and_watches_a_descriptor_again_is_told_of_it() {
+    fn the_end_of_a_watch_that_looked_away_does_not_end_another_over_the_same_descriptor() {
         let fd = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
-        let away = Arc::new(LooksAway { fd: Arc::clone(&fd), then: Mutex::default(), again: Mutex::default() });
+        let hands = Arc::new(HandsOn { fd: Arc::clone(&fd), then: Mutex::default(), again: Mutex::default() });
         let (tells, told) = mpsc::channel();
-        let first = watch(Arc::clone(&fd), true, None, Arc::clone(&away) as Arc<dyn Watched>).unwrap();
-        *away.then.lock().unwrap() = Some((first, Arc::new(Tells(tells))));
+        let first = watch(Arc::clone(&fd), true, None, Arc::clone(&hands) as Arc<dyn Watched>).unwrap();
+        *hands.then.lock().unwrap() = Some((first, Arc::new(Tells(tells))));
         rustix::io::write(&fd, &1_u64.to_ne_bytes()).unwrap();
         assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(Event::Readable));
     }
