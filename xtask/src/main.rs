@@ -51,7 +51,7 @@ enum Command {
         report: bool,
         /// How long proofs run that could go on for ever, in minutes; each has a default of its own.
         #[arg(long)]
-        minutes: Option<u64>,
+        minutes: Option<f64>,
         /// Run only these proofs.
         #[arg(value_name = "PROOF")]
         only: Vec<String>,

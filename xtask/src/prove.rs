@@ -118,10 +118,10 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "hostile",
-        shows: "each hostile program attacks for ten minutes: no crash, no hang, no wrong reply, nothing left behind",
-        command: "SHM_RING_HOSTILE_SECONDS=600 cargo test --release --package shm-ring --test hostile -- \
-            --nocapture --test-threads=1 && \
-            SWITCHBOARD_HOSTILE_MINUTES=10 cargo test --release --package switchboard --test hostile -- --nocapture",
+        shows: "each hostile program attacks for so many minutes: no crash, no hang, no wrong reply, nothing left behind",
+        command: "export SWITCHBOARD_HOSTILE_MINUTES=${MINUTES:-10} && \
+            SHM_RING_HOSTILE_SECONDS=60 cargo test --release --package shm-ring --test hostile -- --nocapture --test-threads=1 && \
+            cargo test --release --package switchboard --test hostile -- --nocapture",
         nightly: &[],
     },
     Proof {
@@ -183,7 +183,7 @@ const PROOFS: &[Proof] = &[
 const MINUTES: &str = "MINUTES";
 
 /// Lists the proofs, or runs the named ones, or all; with `report` keeps their figures and writes the evidence page.
-pub fn run(list: bool, report: bool, minutes: Option<u64>, only: &[String]) -> ExitCode {
+pub fn run(list: bool, report: bool, minutes: Option<f64>, only: &[String]) -> ExitCode {
     if let Some(unknown) = only.iter().find(|name| PROOFS.iter().all(|proof| proof.name != name.as_str())) {
         eprintln!("there is no proof `{unknown}`; `cargo xtask prove --list` names them");
         return ExitCode::FAILURE;
@@ -202,7 +202,7 @@ pub fn run(list: bool, report: bool, minutes: Option<u64>, only: &[String]) -> E
     test::summary(&results)
 }
 
-fn run_one(proof: &Proof, report: bool, minutes: Option<u64>) -> Timed {
+fn run_one(proof: &Proof, report: bool, minutes: Option<f64>) -> Timed {
     let mut output = String::new();
     let (name, outcome, took) = test::timed(proof.name, || {
         let (outcome, text) = prove(proof, minutes);
@@ -210,12 +210,20 @@ fn run_one(proof: &Proof, report: bool, minutes: Option<u64>) -> Timed {
         outcome
     });
     if report {
-        let kept = Record::of(proof.shows, proof.command, &outcome, took, &output).keep(name);
+        let kept = Record::of(proof.shows, &typed(proof.command, minutes), &outcome, took, &output).keep(name);
         if let Err(error) = kept {
             return (name, Outcome::Failed(format!("the record of `{name}` cannot be kept: {error}")), took);
         }
     }
     (name, outcome, took)
+}
+
+/// The command with the number of minutes that it ran, as a person would type it.
+fn typed(command: &str, minutes: Option<f64>) -> String {
+    let Some((before, rest)) = command.split_once("${MINUTES:-") else { return command.to_owned() };
+    let Some((usual, after)) = rest.split_once('}') else { return command.to_owned() };
+    let minutes = minutes.map_or_else(|| usual.to_owned(), |minutes| minutes.to_string());
+    format!("{before}{minutes}{after}")
 }
 
 /// Miri's sample, for `cargo xtask test`.
@@ -224,7 +232,7 @@ pub fn miri_sample() -> Outcome {
 }
 
 /// How it ended, and what it printed.
-fn prove(proof: &Proof, minutes: Option<u64>) -> (Outcome, String) {
+fn prove(proof: &Proof, minutes: Option<f64>) -> (Outcome, String) {
     if !proof.nightly.is_empty()
         && let Err(skipped) = nightly::require(proof.nightly)
     {
@@ -244,6 +252,13 @@ fn prove(proof: &Proof, minutes: Option<u64>) -> (Outcome, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_minutes_that_a_proof_ran_stand_in_its_command() {
+        assert_eq!(typed("a ${MINUTES:-16} b", Some(0.5)), "a 0.5 b");
+        assert_eq!(typed("a ${MINUTES:-16} b", None), "a 16 b");
+        assert_eq!(typed("a b", Some(3.0)), "a b");
+    }
 
     #[test]
     fn every_proof_has_a_name_of_its_own_and_says_what_it_needs() {
