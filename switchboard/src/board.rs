@@ -143,9 +143,9 @@ impl Serve {
     /// writing; off by default. Such a request is read in place: it takes no room of the service's, neither of what
     /// [`max_bytes`](Self::max_bytes) allows nor for a private copy.
     ///
-    /// Requests come so from 8 MiB on, and smaller ones that `max_bytes` has no room for; up to 1 GiB each. Slower than by
-    /// copying at every size, because their memory is made anew for each. The service then takes descriptors from clients,
-    /// at most four at a time of each connection, and ends the connection of whoever sends others.
+    /// Requests come so from 16 MiB on, where it takes as long as copying, and smaller ones that `max_bytes` has no room for;
+    /// up to 1 GiB each. The service then takes descriptors from clients, at most four at a time of each connection, and
+    /// ends the connection of whoever sends anything else. Replies are copied as ever.
     pub fn accept_sealed(self, accept: bool) -> Self {
         Self { inner: self.inner.map(|serve| serve.accept_sealed(accept)) }
     }
