@@ -10,7 +10,8 @@
 //! | 4.. | payload, or the reference of the block that holds it |
 //!
 //! A reply is a slot: tag (code and outcome), length, place, and the same choice of payload or reference.
-//! *Place* zero is the cell or slot itself, one is the lane's arena, two and more are segments added later.
+//! *Place* zero is the cell or slot itself, one is the lane's arena, two and more are segments added later. A request can
+//! also be sealed memory that the client announced; its number stands where the reference would.
 
 use service_core::{Code, MethodIndex, Outcome};
 use shm_ring::arena::BlockRef;
@@ -19,6 +20,9 @@ use shm_ring::slot::{CallId, REPLY_WORDS};
 
 /// The ring's kind of a request frame.
 pub(crate) const KIND_CALL: u8 = 1;
+
+/// The place of a request that was announced as sealed memory; no segment has it.
+pub(crate) const SEALED: u8 = u8::MAX;
 
 const META_WORDS: usize = 3;
 

@@ -20,6 +20,11 @@ pub(crate) enum FromClient {
     Hello { instance: String, trust: u8, build: [u8; 32] },
     /// The client needs a block of so many bytes for a request.
     Grow { len: u64 },
+    /// A request of so many bytes, whose call will name it by this number. Its memfd comes beside it, sealed against
+    /// writing; only where the welcome said that such are accepted.
+    Sealed { number: u64, len: u64 },
+    /// The call that was to name this request will not come.
+    Withdraw { number: u64 },
 }
 
 /// From server to client.
@@ -27,7 +32,7 @@ pub(crate) enum FromClient {
 pub(crate) enum FromServer {
     /// The connection stands, in this mode of trust. Beside it come the lane's memfd and the ready set's; if the mode is
     /// `Isolated`, the two parts of the lane and a bell rope.
-    Welcome { lane: u32, trust: u8, descriptor: ServiceDescriptor },
+    Welcome { lane: u32, trust: u8, accepts_sealed: bool, descriptor: ServiceDescriptor },
     /// No connection; a code and a sentence.
     Refused { code: u8, message: String },
     /// The segment for requests that `Grow` asked for, at a place. Its memfd comes beside it.
@@ -36,6 +41,10 @@ pub(crate) enum FromServer {
     NoRequestSegment { len: u64, message: String },
     /// A segment for replies, at a place. Its memfd comes beside it.
     ReplySegment { place: u8 },
+    /// The sealed request of this number is there: its call may come.
+    Kept { number: u64 },
+    /// It is not taken.
+    NotKept { number: u64, message: String },
 }
 
 /// Why a message cannot be understood.
@@ -98,6 +107,8 @@ mod tests {
         for message in [
             FromClient::Hello { instance: "a.b@1".into(), trust: 2, build: [7; 32] },
             FromClient::Grow { len: 1 << 40 },
+            FromClient::Sealed { number: 3, len: 1 << 30 },
+            FromClient::Withdraw { number: 3 },
         ] {
             assert_eq!(FromClient::read(&message.to_bytes()), Ok(message));
         }

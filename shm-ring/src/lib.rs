@@ -84,7 +84,7 @@ pub use futex::Woken;
 pub use peer::{PeerWord, Untrusted};
 pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, NOTE_BYTES, Segment};
 #[cfg(not(loom))]
-pub use segment::{Origin, Place, ReadOnly, SegmentOptions};
+pub use segment::{Origin, Place, ReadOnly, SealedPayload, SealedWriter, SegmentOptions};
 #[cfg(not(loom))]
 pub use tasks::{Messages, Pollable, Reactor};
 #[cfg(not(loom))]

@@ -139,6 +139,17 @@ impl Serve {
         Self { inner: self.inner.map(|serve| serve.max_bytes(bytes)) }
     }
 
+    /// Whether isolated clients may hand over large requests as memory of their own, which the kernel has sealed against
+    /// writing; off by default. Such a request is read in place: it takes no room of the service's, neither of what
+    /// [`max_bytes`](Self::max_bytes) allows nor for a private copy.
+    ///
+    /// Requests come so from 16 MiB on, where it takes as long as copying, and smaller ones that `max_bytes` has no room for;
+    /// up to 1 GiB each. The service then takes descriptors from clients, at most four at a time of each connection, and
+    /// ends the connection of whoever sends anything else. Replies are copied as ever.
+    pub fn accept_sealed(self, accept: bool) -> Self {
+        Self { inner: self.inner.map(|serve| serve.accept_sealed(accept)) }
+    }
+
     /// How far clients are trusted at most; default: as the [`Builder`] says. Clients of other users are always isolated,
     /// and a client may want to be trusted less.
     pub fn trust(self, trust: Trust) -> Self {

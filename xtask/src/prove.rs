@@ -117,6 +117,13 @@ const PROOFS: &[Proof] = &[
         nightly: &["rustc"],
     },
     Proof {
+        name: "sealed",
+        shows: "large requests as sealed memory: what they cost beside copies, and that nothing else is taken for them",
+        command: "cargo test --release --package switchboard --test processes -- sealed:: --nocapture && \
+            cargo test --release --package switchboard --test hostile -- sealed:: --nocapture",
+        nightly: &[],
+    },
+    Proof {
         name: "hostile",
         shows: "each hostile program attacks for so many minutes: no crash, no hang, no wrong reply, nothing left behind",
         command: "export SWITCHBOARD_HOSTILE_MINUTES=${MINUTES:-10} && \

@@ -19,6 +19,7 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("shm-ring/src/raw/copy_out.rs", "copies of bytes that a peer may be writing, one by an instruction"),
     ("shm-ring/src/trust.rs", "one function is a promise of its caller's about a peer"),
     ("shm-ring/src/copy.rs", "copies over raw pointers, one by an instruction"),
+    ("shm-ring/src/segment/sealed.rs", "one function gives a payload in place: its memory is sealed against writing"),
     ("shm-ring/src/typed/archive.rs", "one function reads archives of trusted writers without validation"),
     ("shm-ring/src/spsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),
     ("shm-ring/src/mpsc/frame.rs", "one function gives a payload in place: the assumption of `Checked`"),

@@ -1,5 +1,7 @@
 //! A connection to one instance: the lane, the call path, and the end.
 
+mod large;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -18,6 +20,7 @@ use shm_ring::slot::{Call, ReplyHeader, Waited};
 use shm_ring::wait::SpinBudget;
 use shm_ring::{Home, ReadOnly, Segment, Trust, clock};
 
+use self::large::Large;
 use super::slots::{GivenUp, Waiting};
 use crate::copy::with_callers_room;
 use crate::errors;
@@ -48,6 +51,19 @@ struct Reading {
     asked: Vec<u64>,
     /// Refusals that nobody has taken yet.
     refused: Vec<(u64, String)>,
+    /// Sealed requests that the service was told of, by number, each with its answer once that is there.
+    announced: Vec<(u64, Option<Result<(), String>>)>,
+    /// The number of the next one.
+    next_number: u64,
+}
+
+impl Reading {
+    /// Notes the answer to an announcement; what is withdrawn by now has none.
+    fn answer(&mut self, number: u64, answer: Result<(), String>) {
+        if let Some((_, place)) = self.announced.iter_mut().find(|(known, _)| *known == number) {
+            *place = Some(answer);
+        }
+    }
 }
 
 /// How a connection is made and used.
@@ -70,6 +86,8 @@ pub(crate) struct LocalConnection {
     trust: Trust,
     /// On what its replies are read.
     assurance: Option<Assurance>,
+    /// It takes requests as sealed memory of ours.
+    accepts_sealed: bool,
     spin: SpinBudget,
     given_up: GivenUp,
     waiting: Waiting,
@@ -135,7 +153,7 @@ impl LocalConnection {
             received?.ok_or(shm_ring::Error::System { what: "waiting for the welcome", source })
         };
         let received = shake().map_err(failed)?;
-        let (index, granted, descriptor) = read_welcome(&name, &received)?;
+        let Welcome { index, granted, accepts_sealed, descriptor } = read_welcome(&name, &received)?;
         let trust = trust::accept(wanted, granted).ok_or_else(|| {
             let text = format!("`{name}` granted less protection than was asked for ({wanted})");
             Status::new(Code::FailedPrecondition, Outcome::NotRun, text)
@@ -148,6 +166,7 @@ impl LocalConnection {
             lane,
             trust,
             assurance: trust::assurance(trust),
+            accepts_sealed,
             spin: SpinBudget::new(settings.spin),
             given_up: GivenUp::default(),
             waiting: Waiting::default(),
@@ -348,6 +367,8 @@ impl LocalConnection {
                 socket.refused.retain(|(refused, _)| *refused != len);
                 socket.refused.push((len, message));
             }
+            FromServer::Kept { number } => socket.answer(number, Ok(())),
+            FromServer::NotKept { number, message } => socket.answer(number, Err(message)),
             FromServer::ReplySegment { place } => {
                 let reader = match self.lane.returned(index_of(place)) {
                     Some(returned) => ArenaReader::over_read_only(&ReadOnly::open(descriptor()?)?, returned)?,
@@ -539,11 +560,11 @@ impl Transport for LocalConnection {
         });
         let mut cell = Cell::new();
         let not_run = |error: service_core::EncodeError| error.into_status(Outcome::NotRun);
-        let (payload, block) = match encode_small(request, cell.payload_mut()).map_err(not_run)? {
+        let (payload, mut large) = match encode_small(request, cell.payload_mut()).map_err(not_run)? {
             Encoded::Inline(len) => (Payload::Inline(len), None),
             Encoded::Large(len) => {
-                let (place, block) = self.fill_block(request, len, until_ns)?;
-                (Payload::Block { place, at: block.at(), len: block.len() }, Some((place, block)))
+                let large = self.place_large(request, len, until_ns)?;
+                (large.payload(), Some(large))
             }
         };
         let mut call = self.acquire(until_ns)?;
@@ -551,6 +572,9 @@ impl Transport for LocalConnection {
         let body = cell.seal(Meta { call: call.id(), deadline_ns: until_ns, method }, payload);
         call.arm();
         let position = claim.commit(KIND_CALL, (body.len() * 8) as u16, body);
+        if let Some(large) = &mut large {
+            large.sent();
+        }
         let rang = self.lane.announce();
         let mut rang = rang == Rang::Yes;
         let mut waited = call.wait(until_ns, &self.spin, || {
@@ -564,8 +588,7 @@ impl Transport for LocalConnection {
         if waited == Waited::TimedOut {
             match call.abandon() {
                 Ok(abandoned) => {
-                    let block = block.map(|(place, block)| (place, block.lend()));
-                    self.given_up.add(abandoned, block);
+                    self.given_up.add(abandoned, large.and_then(Large::lend));
                     times.ended_ns = clock::now_ns();
                     return Err(self.timed_out(method, times.started_ns));
                 }
@@ -577,7 +600,7 @@ impl Transport for LocalConnection {
             Waited::Done(header) => self.deliver(&call, header, reply),
             Waited::Ended | Waited::TimedOut => {
                 // A living service may still read the block; it ends with the connection.
-                let _lent = block.map(|(_, block)| block.lend());
+                let _lent = large.and_then(Large::lend);
                 Err(self.unanswered(position))
             }
         };
@@ -591,9 +614,19 @@ fn left(until_ns: Option<u64>) -> Duration {
     until_ns.map_or(CONNECT, |until| Duration::from_nanos(until.saturating_sub(clock::kernel_ns())).min(CONNECT))
 }
 
-fn read_welcome(name: &str, received: &Received) -> Result<(u32, u8, ServiceDescriptor), Status> {
+/// What the service says to a client that it lets in.
+struct Welcome {
+    index: u32,
+    granted: u8,
+    accepts_sealed: bool,
+    descriptor: ServiceDescriptor,
+}
+
+fn read_welcome(name: &str, received: &Received) -> Result<Welcome, Status> {
     match FromServer::read(&received.bytes) {
-        Ok(FromServer::Welcome { lane, trust, descriptor }) => Ok((lane, trust, descriptor)),
+        Ok(FromServer::Welcome { lane, trust, accepts_sealed, descriptor }) => {
+            Ok(Welcome { index: lane, granted: trust, accepts_sealed, descriptor })
+        }
         Ok(FromServer::Refused { code, message }) => {
             let code = Code::from_u8(code).unwrap_or(Code::Unknown);
             Err(Status::new(code, Outcome::NotRun, message))

@@ -12,7 +12,7 @@ use shm_ring::slot::{CallId, Finished, ReplyHeader};
 
 use super::lane::Lane;
 use crate::copy::Copy;
-use crate::frame::{Cell, Meta, Payload, REPLY_INLINE, Reply, tag};
+use crate::frame::{Cell, Meta, Payload, REPLY_INLINE, Reply, SEALED, tag};
 
 /// How a frame was dealt with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +36,18 @@ pub(super) struct Dispatcher<'a> {
 impl Dispatcher<'_> {
     /// Serves one frame, found by a look at `started_ns`. Every call whose name makes sense is finished exactly once.
     ///
-    /// A payload in a block is read in place, or if the client is isolated, from `copy`.
+    /// A payload in a block is read in place, or if the client is isolated, from `copy`; sealed memory always in place.
     pub(super) fn serve(&self, lane: &Lane, cell: &Cell, copy: &mut Copy, started_ns: u64) -> Dispatched {
         let Some((meta, payload)) = cell.open() else { return Dispatched::Corrupt };
         let Ok(call) = lane.shared.slots.check(meta.call) else { return Dispatched::Corrupt };
+        let sealed;
         let request = match payload {
             Payload::Inline(len) => &cell.payload()[..len],
+            Payload::Block { place: SEALED, at, len } => {
+                let Some(found) = lane.sealed.take(at.to_word(), len) else { return Dispatched::Corrupt };
+                sealed = found;
+                sealed.bytes()
+            }
             Payload::Block { place, at, len } => {
                 let found = if lane.trust.is_isolated() {
                     copied_request(lane, place, at, len, copy)

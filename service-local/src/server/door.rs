@@ -1,7 +1,7 @@
 //! Who comes in, and what becomes of them: accept, handshake, growth, the end. All on the watcher thread.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use service_core::{Caller, Code};
@@ -172,11 +172,14 @@ impl Visitor {
         };
         let message = match received {
             Ok(None) => return Next::Keep,
-            Ok(Some(received)) => FromClient::read(&received.bytes).map_err(|error| error.to_string()),
+            Ok(Some(received)) => match FromClient::read(&received.bytes) {
+                Ok(message) => Ok((message, received.fds)),
+                Err(error) => Err(error.to_string()),
+            },
             Err(error) => Err(error.to_string()),
         };
         match (std::mem::replace(&mut *state, State::Gone), message) {
-            (State::Silent(connection, _), Ok(FromClient::Hello { instance, trust, build })) => {
+            (State::Silent(connection, _), Ok((FromClient::Hello { instance, trust, build }, _))) => {
                 let wish = Wish { trust, build };
                 let welcome = || self.hub.welcome(self.id, connection, &instance, &wish);
                 if let Some(lane) = self.hub.pace.take_time(welcome) {
@@ -184,19 +187,20 @@ impl Visitor {
                     return Next::Keep;
                 }
             }
-            (State::Silent(connection, _), Ok(other)) => {
+            (State::Silent(connection, _), Ok((other, _))) => {
                 refuse(&connection, Code::FailedPrecondition, format!("{other:?} before Hello"));
             }
             (State::Silent(connection, _), Err(error)) => refuse(&connection, Code::FailedPrecondition, error),
-            (State::Calling(lane), Ok(FromClient::Grow { len })) => {
-                let grown = grow(&self.hub, &lane, len);
+            (State::Calling(lane), Ok((message, fds))) => {
+                let answered = answer(&self.hub, &lane, message, &fds);
                 *state = State::Calling(lane);
-                if grown.is_ok() {
-                    return Next::Keep;
+                match answered {
+                    Ok(()) => return Next::Keep,
+                    Err(error) => tracing::debug!(service = self.hub.instance, %error, "connection ended"),
                 }
             }
             // Nonsense, or the end of the stream: the lane's requests are still served.
-            (State::Calling(lane), _) => *state = State::Calling(lane),
+            (State::Calling(lane), Err(_)) => *state = State::Calling(lane),
             (State::Gone, _) => {}
         }
         drop(state);
@@ -221,6 +225,27 @@ struct Death(Arc<Visitor>);
 impl Watched for Death {
     fn on_event(&self, _event: Event) -> Next {
         self.0.leave()
+    }
+}
+
+/// Answers what a client says beside its calls.
+///
+/// # Errors
+/// What ends the connection; the lane's requests are still served.
+fn answer(hub: &Arc<Hub>, lane: &Arc<Lane>, message: FromClient, fds: &[OwnedFd]) -> Result<(), shm_ring::Error> {
+    match message {
+        FromClient::Grow { len } => grow(hub, lane, len),
+        FromClient::Sealed { number, len } => {
+            let answer = lane.sealed.keep(number, len, fds)?;
+            lane.connection.send(&answer.to_bytes(), &[])
+        }
+        FromClient::Withdraw { number } => {
+            lane.sealed.withdraw(number);
+            Ok(())
+        }
+        hello @ FromClient::Hello { .. } => {
+            Err(shm_ring::Error::BadMessage { during: "calling", what: format!("{hello:?} once more") })
+        }
     }
 }
 
@@ -330,7 +355,10 @@ impl Hub {
         connection: Connection,
     ) -> Result<(Lane, Option<Relay>), (Connection, shm_ring::Error)> {
         let descriptor = self.handler.descriptor().clone();
-        let welcome = FromServer::Welcome { lane: index, trust: trust::to_byte(trust), descriptor }.to_bytes();
+        // Of whom else nothing is copied, there is nothing to spare.
+        let accepts_sealed = self.accepts_sealed && trust.is_isolated();
+        let welcome = FromServer::Welcome { lane: index, trust: trust::to_byte(trust), accepts_sealed, descriptor };
+        let welcome = welcome.to_bytes();
         let make = || {
             if trust.is_isolated() {
                 let (up, down) = self.lane_layout.apart();
@@ -349,7 +377,7 @@ impl Hub {
         };
         match make() {
             Ok((shared, relay)) => {
-                let terms = Terms { trust, bytes: self.max_bytes, share };
+                let terms = Terms { trust, bytes: self.max_bytes, sealed: accepts_sealed, share };
                 Ok((Lane::new(index, shared, caller, connection, terms), relay))
             }
             Err(error) => Err((connection, error)),

@@ -11,6 +11,7 @@ use shm_ring::lane::ServerLane;
 use shm_ring::rendezvous::Connection;
 
 use super::quota::Share;
+use super::sealed::SealedRequests;
 use crate::frame::{Cell, KIND_CALL};
 use crate::growth::{Added, Owners, Readers};
 use crate::trust::assurance;
@@ -60,6 +61,8 @@ pub(super) struct Terms {
     pub(super) trust: Trust,
     /// Most bytes of added segments in each direction.
     pub(super) bytes: usize,
+    /// Whether requests may be sealed memory of the client's.
+    pub(super) sealed: bool,
     /// What it counts as among the connections of its user.
     pub(super) share: Share,
 }
@@ -77,6 +80,7 @@ pub(super) struct Lane {
     pub(super) connection: Connection,
     pub(super) added_requests: Added<RequestBlocks>,
     pub(super) added_replies: Added<ArenaOwner>,
+    pub(super) sealed: SealedRequests,
     /// Here while the lane is cold; else with the polling worker.
     consumer: Mutex<Option<Consumer>>,
     /// Segments that the client asked for and that are made on a thread of their own.
@@ -99,7 +103,7 @@ impl Lane {
         (shared, consumer): (ServerLane, Consumer),
         caller: Caller,
         connection: Connection,
-        Terms { trust, bytes, share }: Terms,
+        Terms { trust, bytes, sealed, share }: Terms,
     ) -> Self {
         Self {
             index,
@@ -110,6 +114,7 @@ impl Lane {
             connection,
             added_requests: Added::up_to(bytes),
             added_replies: Added::up_to(bytes),
+            sealed: SealedRequests::new(sealed),
             consumer: Mutex::new(Some(consumer)),
             growth: Mutex::default(),
             leaving: AtomicBool::new(false),

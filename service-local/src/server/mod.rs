@@ -6,6 +6,7 @@ mod lane;
 mod pace;
 mod quota;
 mod rope;
+mod sealed;
 mod segments;
 mod worker;
 
@@ -67,6 +68,7 @@ struct Limits {
     connections_per_user: u32,
     calls: u32,
     bytes: usize,
+    sealed: bool,
     trust: Trust,
 }
 
@@ -85,6 +87,7 @@ impl Serve {
             connections_per_user: MAX_CONNECTIONS,
             calls: CALLS,
             bytes: growth::MAX_BYTES,
+            sealed: false,
             trust: runtime.trust(),
         };
         Self { runtime, address, handler, limits }
@@ -119,6 +122,18 @@ impl Serve {
     /// 1 GiB, which is the default. A call that needs more is `ResourceExhausted`.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.limits.bytes = bytes.min(growth::MAX_BYTES);
+        self
+    }
+
+    /// Whether isolated clients may hand over large requests as memory of their own, which the kernel has sealed against
+    /// writing; off by default. Such a request is read in place: it takes no room of the service's, neither of what
+    /// [`max_bytes`](Self::max_bytes) allows nor for a private copy.
+    ///
+    /// Requests come so from 16 MiB on, where it takes as long as copying, and smaller ones that `max_bytes` has no room for;
+    /// up to 1 GiB each. The service then takes descriptors from clients, at most four at a time of each connection, and
+    /// ends the connection of whoever sends anything else. Replies are copied as ever.
+    pub fn accept_sealed(mut self, accept: bool) -> Self {
+        self.limits.sealed = accept;
         self
     }
 
@@ -273,6 +288,8 @@ struct Hub {
     lane_layout: LaneLayout,
     /// Most bytes of added segments in each direction of a lane.
     max_bytes: usize,
+    /// Whether isolated clients may send requests as sealed memory.
+    accepts_sealed: bool,
     /// How far clients are trusted at most.
     trust: Trust,
     /// Connections by user.
@@ -317,6 +334,7 @@ impl Hub {
             lanes: LaneTable::new(limits.connections),
             lane_layout,
             max_bytes: limits.bytes,
+            accepts_sealed: limits.sealed,
             trust: limits.trust,
             connected: Quota::up_to(limits.connections_per_user),
             silent: Quota::up_to(MAX_SILENT),

@@ -24,9 +24,11 @@ const HUGE_PAGE: usize = 2 << 20;
 pub(crate) enum Access {
     Read,
     ReadWrite,
+    /// Of a file that nobody can write any more. A child made by fork keeps it.
+    ReadFrozen,
 }
 
-/// The first bytes of a file, mapped. A child made by fork has nothing at these addresses.
+/// The first bytes of a file, mapped. A child made by fork has nothing at these addresses, unless they are frozen.
 pub(crate) struct Guarded {
     base: NonNull<u8>,
     len: usize,
@@ -54,15 +56,18 @@ impl Guarded {
         let front = (start.addr() + GUARD).next_multiple_of(alignment) - start.addr();
         // SAFETY: `front` is at most a guard and an alignment, which the reservation has before `len`.
         let base = unsafe { start.add(front) };
-        let access = match access {
-            Access::Read => ProtFlags::READ,
-            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        let (protection, sharing) = match access {
+            Access::Read => (ProtFlags::READ, MapFlags::SHARED),
+            Access::ReadWrite => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED),
+            Access::ReadFrozen => (ProtFlags::READ, MapFlags::PRIVATE),
         };
         // SAFETY: `base` is a multiple of every page size; the `len` bytes that are replaced, rounded up to pages, lie
         // inside the reservation with a guard before and behind, and nobody has their addresses.
-        unsafe { rustix::mm::mmap(base.cast(), len, access, MapFlags::SHARED | MapFlags::FIXED, fd, 0) }?;
-        // SAFETY: the range is the reservation's own; the advice changes nothing in this process.
-        unsafe { rustix::mm::madvise(start.cast(), whole_len, Advice::LinuxDontFork) }?;
+        unsafe { rustix::mm::mmap(base.cast(), len, protection, sharing | MapFlags::FIXED, fd, 0) }?;
+        if access != Access::ReadFrozen {
+            // SAFETY: the range is the reservation's own; the advice changes nothing in this process.
+            unsafe { rustix::mm::madvise(start.cast(), whole_len, Advice::LinuxDontFork) }?;
+        }
         let base = NonNull::new(base).expect("a mapping is never at address zero");
         Ok(Self { base, len, whole: Some(whole), home })
     }
@@ -70,6 +75,17 @@ impl Guarded {
     /// Where the file's first byte stands.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// The bytes, in place.
+    ///
+    /// # Safety
+    /// The mapping was made with [`Access::ReadFrozen`], and nobody can write the file or change its size from before this
+    /// call until the mapping is gone; every page of it is allocated.
+    pub(crate) unsafe fn frozen(&self) -> &[u8] {
+        // SAFETY: by the caller's promise the bytes do not change; the mapping has `len` of them for as long as `self` lives,
+        // in a forked child too.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 
     /// The process that has it.
@@ -114,7 +130,7 @@ mod tests {
 
     #[test]
     fn nothing_can_be_touched_within_a_guard_before_and_behind() {
-        for (access, expected) in [(Access::Read, "r--s"), (Access::ReadWrite, "rw-s")] {
+        for (access, expected) in [(Access::Read, "r--s"), (Access::ReadWrite, "rw-s"), (Access::ReadFrozen, "r--p")] {
             for len in [1, 4096, 70_007, HUGE_PAGE - 1, HUGE_PAGE, 3 * HUGE_PAGE + 5] {
                 let fd = rustix::fs::memfd_create("guarded", MemfdFlags::CLOEXEC).unwrap();
                 rustix::fs::ftruncate(&fd, len as u64).unwrap();

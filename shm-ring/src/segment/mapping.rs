@@ -87,11 +87,17 @@ pub(crate) fn file_bytes(stat: &Stat) -> Result<usize, Error> {
 /// The size of a file that is a segment and nothing else: allocated in full, or a later touch could end in `SIGBUS`.
 pub(super) fn whole_file_bytes(stat: &Stat) -> Result<usize, Error> {
     let bytes = file_bytes(stat)?;
+    is_allocated(stat, bytes)?;
+    Ok(bytes)
+}
+
+/// Whether a file has memory for so many bytes.
+pub(super) fn is_allocated(stat: &Stat, bytes: usize) -> Result<(), Error> {
     let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
     if allocated < bytes as u64 {
         return Err(Error::BadSegment { what: "allocated size", found: allocated, expected: bytes as u64 });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Maps the first `bytes` of a file between guards, without touching them, and keeps them from children.

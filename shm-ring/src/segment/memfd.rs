@@ -153,7 +153,8 @@ fn sealed_bytes(fd: BorrowedFd<'_>, wanted: SealFlags) -> Result<usize, Error> {
     mapping::whole_file_bytes(&mapping::stat(fd)?)
 }
 
-fn create(name: &str) -> rustix::io::Result<OwnedFd> {
+/// An empty memfd that can be sealed and not be executed, close-on-exec.
+pub(super) fn create(name: &str) -> rustix::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     if !Feature::NoexecSeal.is_disabled() {
         match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {

@@ -28,6 +28,8 @@ mod options;
 mod owned;
 #[cfg(not(loom))]
 mod place;
+#[cfg(not(loom))]
+mod sealed;
 
 use std::fmt;
 #[cfg(not(loom))]
@@ -49,6 +51,8 @@ pub use options::SegmentOptions;
 use place::LockFile;
 #[cfg(not(loom))]
 pub use place::{Origin, Place};
+#[cfg(not(loom))]
+pub use sealed::{SealedPayload, SealedWriter};
 
 use crate::error::Error;
 use crate::fork::Home;

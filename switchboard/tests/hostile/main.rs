@@ -16,6 +16,7 @@ mod overheard;
 #[path = "../processes/random.rs"]
 mod random;
 mod rogue;
+mod sealed;
 mod siege;
 mod spoil;
 #[path = "../support/mod.rs"]
@@ -29,6 +30,7 @@ const ROLES: &[child::Role] = &[
     ("honest", siege::be_honest),
     ("attacker", siege::be_an_attacker),
     ("rogue service", rogue::serve),
+    ("service that accepts sealed memory", sealed::serve),
 ];
 
 #[test]

@@ -13,6 +13,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+use switchboard::Trust;
 use switchboard::prelude::*;
 
 use crate::siege::{BesiegedClient, Ground, NAME, SOCKET};
@@ -75,6 +76,31 @@ fn seqpacket() -> OwnedFd {
         .expect("a descriptor is left")
 }
 
+/// Lets a real client call, and stands between it and the service at `door` for the handshake; gives the greeting, the
+/// socket to the client, and the thread in which it calls.
+pub fn between<T: Send + 'static>(
+    trust: Trust,
+    door: &Path,
+    call: impl FnOnce(Switchboard) -> T + Send + 'static,
+) -> (Vec<u8>, Socket, thread::JoinHandle<T>) {
+    let dir = TempDir::new();
+    let board = Switchboard::builder().runtime_dir(dir.path()).trust(trust).open().expect("the directory is ours");
+    // Makes the namespace's directory.
+    assert_eq!(board.list(), Ok(vec![]));
+    let own_door = seqpacket();
+    rustix::net::bind(&own_door, &SocketAddrUnix::new(dir.path().join(SOCKET)).expect("short enough")).expect("free");
+    rustix::net::listen(&own_door, 1).expect("bound");
+    let client = thread::spawn(move || call(board));
+    let client_side = Socket(rustix::net::accept(&own_door).expect("the client comes"));
+    let (hello, _) = client_side.hear().expect("the client greets");
+    let service_side = Socket::connect(door).expect("the service listens");
+    assert!(service_side.say(&hello));
+    let (welcome, gifts) = service_side.hear().expect("the service answers");
+    let gifts: Vec<_> = gifts.iter().map(AsFd::as_fd).collect();
+    assert!(client_side.hand_over(&welcome, &gifts));
+    (hello, client_side, client)
+}
+
 /// What a real client says: first, and when a request of a MiB has no room.
 #[derive(Debug, Clone)]
 pub struct Words {
@@ -85,26 +111,12 @@ pub struct Words {
 impl Words {
     /// Stands between a client and the service for one handshake.
     pub fn overheard(ground: &Ground) -> Self {
-        let dir = TempDir::new();
-        let board = Switchboard::builder().runtime_dir(dir.path()).open().expect("the directory is ours");
-        // Makes the namespace's directory.
-        assert_eq!(board.list(), Ok(vec![]));
-        let door = seqpacket();
-        rustix::net::bind(&door, &SocketAddrUnix::new(dir.path().join(SOCKET)).expect("short enough")).expect("free");
-        rustix::net::listen(&door, 1).expect("bound");
-        let client = thread::spawn(move || {
+        let (hello, client_side, client) = between(Trust::CHECKED, &ground.socket(), |board| {
             let client = BesiegedClient::connect(&board, NAME)?.with_timeout(Duration::from_millis(500));
             client.mark(1, &vec![1; 1 << 20])
         });
-        let client_side = Socket(rustix::net::accept(&door).expect("the client comes"));
-        let (hello, _) = client_side.hear().expect("the client greets");
-        let service_side = Socket::connect(&ground.socket()).expect("the service listens");
-        assert!(service_side.say(&hello));
-        let (welcome, gifts) = service_side.hear().expect("the service answers");
-        let gifts: Vec<_> = gifts.iter().map(AsFd::as_fd).collect();
-        assert!(client_side.hand_over(&welcome, &gifts));
         let (grow, _) = client_side.hear().expect("the client asks for room");
-        drop((client_side, service_side));
+        drop(client_side);
         // How its call ends is of no interest.
         let _ = client.join().expect("no panic");
         Self { hello, grow }

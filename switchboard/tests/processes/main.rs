@@ -13,6 +13,7 @@ mod load;
 mod notary;
 mod places;
 mod random;
+mod sealed;
 mod stopped;
 mod strangers;
 #[path = "../support/mod.rs"]
@@ -40,6 +41,9 @@ const ROLES: &[child::Role] = &[
     ("half a client", strangers::be_half_a_client),
     ("service for all users", users::serve_all),
     ("client of another user", users::be_a_client),
+    ("scales", sealed::serve),
+    ("witness of sealed requests", sealed::witness),
+    ("client to be killed while it is read", sealed::call_and_be_killed),
 ];
 
 #[test]
