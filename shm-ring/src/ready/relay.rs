@@ -91,6 +91,7 @@ mod real {
 
     use super::{Pulled, ReadySet, Relay, Ringer};
     use crate::error::Error;
+    use crate::rendezvous::refuse_descriptors;
 
     /// Most pulls that one look takes in.
     const AT_ONCE: usize = 256;
@@ -128,6 +129,7 @@ mod real {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
                 .map_err(|errno| Error::ResourceExhausted { what: "bell rope", bytes: 0, source: errno.into() })?;
+            refuse_descriptors(ours.as_fd())?;
             Ok((Self { end: End(Arc::new(ours)), ready, lane }, theirs))
         }
 
