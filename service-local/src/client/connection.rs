@@ -18,6 +18,7 @@ use shm_ring::slot::{Call, ReplyHeader, Waited};
 use shm_ring::wait::SpinBudget;
 use shm_ring::{Home, ReadOnly, Segment, Trust, clock};
 
+use super::reading::Reading;
 use super::slots::{GivenUp, Waiting};
 use crate::copy::with_callers_room;
 use crate::errors;
@@ -40,15 +41,6 @@ const MAX_STATUS_BYTES: usize = 64 << 10;
 
 /// How long one thread reads the socket before others may.
 const TURN: Duration = Duration::from_millis(2);
-
-/// What whoever reads the socket leaves for the others.
-#[derive(Debug, Default)]
-struct Reading {
-    /// Sizes of blocks that were asked for and not answered yet.
-    asked: Vec<u64>,
-    /// Refusals that nobody has taken yet.
-    refused: Vec<(u64, String)>,
-}
 
 /// How a connection is made and used.
 #[derive(Debug, Clone, Copy)]
@@ -327,7 +319,7 @@ impl LocalConnection {
         };
         match message {
             FromServer::RequestSegment { len, place } => {
-                socket.asked.retain(|asked| *asked != len);
+                socket.is_answered(len)?;
                 let opened = Segment::open(descriptor()?).and_then(|segment| ArenaOwner::over(&segment));
                 match opened {
                     Ok(arena) => {
@@ -343,7 +335,7 @@ impl LocalConnection {
                 }
             }
             FromServer::NoRequestSegment { len, message } => {
-                socket.asked.retain(|asked| *asked != len);
+                socket.is_answered(len)?;
                 // For one of those who wait; the others ask again.
                 socket.refused.retain(|(refused, _)| *refused != len);
                 socket.refused.push((len, message));
