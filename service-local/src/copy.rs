@@ -43,18 +43,37 @@ impl Copy {
 
 thread_local!(static CALLER: Cell<Copy> = Cell::default());
 
-/// Runs `f` with the calling thread's room. What `f` calls may come here again and then has room of its own.
+/// Runs `f` with the calling thread's room. What `f` calls may come here again and then has room of its own; and so has
+/// what is dropped when the thread ends, after its room.
 pub(crate) fn with_callers_room<T>(f: impl FnOnce(&mut Copy) -> T) -> T {
-    let mut copy = CALLER.take();
+    let mut copy = CALLER.try_with(Cell::take).unwrap_or_default();
     let result = f(&mut copy);
     copy.settle();
-    CALLER.set(copy);
+    // A thread that ends keeps nothing.
+    let _ = CALLER.try_with(|kept| kept.set(copy));
     result
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_at_the_end_of_a_thread_has_room_too() {
+        struct CallsAtTheEnd;
+        impl Drop for CallsAtTheEnd {
+            fn drop(&mut self) {
+                with_callers_room(|copy| copy.room(10).fill(1));
+            }
+        }
+        thread_local!(static LAST: CallsAtTheEnd = const { CallsAtTheEnd });
+        let thread = std::thread::spawn(|| {
+            // What is there later ends earlier.
+            LAST.with(|_| ());
+            with_callers_room(|copy| copy.room(10).fill(1));
+        });
+        thread.join().expect("no panic");
+    }
 
     #[test]
     fn room_is_as_long_as_asked_for_aligned_and_kept_up_to_a_limit() {

@@ -13,6 +13,8 @@ pub enum Feature {
     Populate,
     /// `SO_PEERPIDFD` (6.5): without it `pidfd_open` and a second look at the socket.
     PeerPidfd,
+    /// `SO_PASSRIGHTS` (6.16): without it whoever connects can send descriptors, which are closed.
+    PassRights,
 }
 
 impl Feature {
@@ -23,6 +25,7 @@ impl Feature {
             Self::NoexecSeal => "noexec-seal",
             Self::Populate => "populate",
             Self::PeerPidfd => "peerpidfd",
+            Self::PassRights => "passrights",
         }
     }
 

@@ -15,6 +15,7 @@ use crate::shell::{Shell, root};
 use crate::suite::Outcome;
 
 const PREFIX: &str = "figure: ";
+const SKIPPED: &str = "SKIP: ";
 const FOLDER: &str = "docs/evidence";
 const PAGE: &str = "docs/evidence.md";
 
@@ -167,6 +168,13 @@ fn figures(output: &str) -> Vec<(String, String)> {
     if let tests @ 1.. = passed_tests(output) {
         figures.push(("tests passed".to_owned(), tests.to_string()));
     }
+    // A test that cannot be run here says so and passes.
+    for (_, what) in output.lines().filter_map(|line| line.split_once(SKIPPED)) {
+        let skipped = ("left out".to_owned(), what.trim().to_owned());
+        if !figures.contains(&skipped) {
+            figures.push(skipped);
+        }
+    }
     figures
 }
 
@@ -197,6 +205,13 @@ mod tests {
     fn figures_are_read_in_their_order_and_the_last_of_a_name_counts() {
         let output = "test a ... figure: lost = 1\nnoise = 3\nfigure: kills = 20000 of 20000\nfigure: lost = 0\n";
         let pairs = [("lost", "0"), ("kills", "20000 of 20000")];
+        assert_eq!(figures(output), pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn what_a_passing_test_left_out_is_told() {
+        let output = "SKIP: no tracing here\ntest result: ok. 1 passed; 0 failed\ntest b ... SKIP: no tracing here\n";
+        let pairs = [("tests passed", "1"), ("left out", "no tracing here")];
         assert_eq!(figures(output), pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 

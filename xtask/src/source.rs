@@ -29,6 +29,7 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("shm-ring/src/fork.rs", "a page of its own that the kernel wipes in a forked child"),
     ("shm-ring/src/clock.rs", "the time-stamp counter is an intrinsic"),
     ("shm-ring/src/rendezvous/identity.rs", "peer credentials that the safe wrappers lack"),
+    ("shm-ring/src/rendezvous/gifts.rs", "a socket option that the safe wrappers lack"),
     ("shm-ring/src/tasks/tokio.rs", "tokio wants a promise that a descriptor stays open"),
     ("shm-ring/tests/queue/forked.rs", "forks, to see what a child keeps of its parent's queues"),
     ("shm-ring/tests/queue/trust.rs", "makes the mode that is a promise, and asks for a mapping that must be refused"),

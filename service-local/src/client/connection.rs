@@ -20,7 +20,11 @@ use shm_ring::slot::{Call, ReplyHeader, Waited};
 use shm_ring::wait::SpinBudget;
 use shm_ring::{Home, ReadOnly, Segment, Trust, clock};
 
+<<<<<<< HEAD
 use self::large::Large;
+=======
+use super::reading::Reading;
+>>>>>>> review
 use super::slots::{GivenUp, Waiting};
 use crate::copy::with_callers_room;
 use crate::errors;
@@ -44,6 +48,7 @@ const MAX_STATUS_BYTES: usize = 64 << 10;
 /// How long one thread reads the socket before others may.
 const TURN: Duration = Duration::from_millis(2);
 
+<<<<<<< HEAD
 /// What whoever reads the socket leaves for the others.
 #[derive(Debug, Default)]
 struct Reading {
@@ -66,6 +71,8 @@ impl Reading {
     }
 }
 
+=======
+>>>>>>> review
 /// How a connection is made and used.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
@@ -346,7 +353,7 @@ impl LocalConnection {
         };
         match message {
             FromServer::RequestSegment { len, place } => {
-                socket.asked.retain(|asked| *asked != len);
+                socket.is_answered(len)?;
                 let opened = Segment::open(descriptor()?).and_then(|segment| ArenaOwner::over(&segment));
                 match opened {
                     Ok(arena) => {
@@ -362,7 +369,7 @@ impl LocalConnection {
                 }
             }
             FromServer::NoRequestSegment { len, message } => {
-                socket.asked.retain(|asked| *asked != len);
+                socket.is_answered(len)?;
                 // For one of those who wait; the others ask again.
                 socket.refused.retain(|(refused, _)| *refused != len);
                 socket.refused.push((len, message));

@@ -2,6 +2,7 @@
 
 mod cache;
 mod connection;
+mod reading;
 mod slots;
 
 pub(crate) use cache::Cache;

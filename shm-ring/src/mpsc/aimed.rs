@@ -1,7 +1,7 @@
 //! A peer that writes words which mean something, where they do harm: each is answered by a typed error or by a payload
 //! inside the ring, in bounded work.
 
-use super::layout::{CELLS_AT, HEAD_AT, MpscLayout, TAIL_AT};
+use super::layout::{CELLS_AT, ENDS_AT, HEAD_AT, MpscLayout, TAIL_AT};
 use super::position::{Cell, Kind, Position, Tail};
 use super::ring::Ring;
 use super::{Receiver, Sender, pair};
@@ -93,6 +93,19 @@ fn tail_backwards() {
     let mut site = Site::after(3, 3);
     site.tail(2);
     assert!(is_corrupt(site.recv(), "tail"));
+}
+
+/// Producers that say they are gone, and that they never claimed what the consumer has received past a held claim.
+#[test]
+fn tail_behind_what_was_received() {
+    let mut site = Site::new();
+    std::mem::forget(site.sender.try_claim(5).expect("there is room"));
+    site.sender.try_send(b"honest").expect("there is room");
+    drop(site.receiver.try_recv().expect("it is found past the claim"));
+    site.poke(ENDS_AT, u64::MAX);
+    site.tail(0);
+    let answer = site.recv();
+    assert!(matches!(answer, Err(RecvError::Empty | RecvError::Closed)), "{answer:?}");
 }
 
 #[test]

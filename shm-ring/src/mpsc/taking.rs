@@ -329,7 +329,8 @@ impl Taking {
 
     /// Steps over claims before `end` that their dead producers will never finish.
     fn step_over_all(&mut self, end: Position) {
-        self.aborted += end.since(self.head).unsigned_abs() - self.passed;
+        // A producer may say that it never claimed what was received past a held claim.
+        self.aborted += end.since(self.head).unsigned_abs().saturating_sub(self.passed);
         self.ring.note_aborted(self.aborted);
         self.past_head.fill(0);
         self.passed = 0;

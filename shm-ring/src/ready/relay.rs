@@ -91,6 +91,7 @@ mod real {
 
     use super::{Pulled, ReadySet, Relay, Ringer};
     use crate::error::Error;
+    use crate::rendezvous::refuse_descriptors;
 
     /// Most pulls that one look takes in.
     const AT_ONCE: usize = 256;
@@ -128,6 +129,9 @@ mod real {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
                 .map_err(|errno| Error::ResourceExhausted { what: "bell rope", bytes: 0, source: errno.into() })?;
+            refuse_descriptors(ours.as_fd())?;
+            // An urgent byte would be news for the watcher thread that no read finds, and nobody would count it.
+            rustix::net::sockopt::set_socket_oobinline(&ours, true).map_err(Error::system("preparing a bell rope"))?;
             Ok((Self { end: End(Arc::new(ours)), ready, lane }, theirs))
         }
 
@@ -254,6 +258,19 @@ mod tests {
         });
         let looks = is_done.recv_timeout(std::time::Duration::from_secs(60)).expect("it hangs");
         assert!((1..100_000).contains(&looks), "{looks}");
+    }
+
+    #[test]
+    fn an_urgent_pull_counts_as_any_other() {
+        let (relay, rope) = Relay::new(set(), 0).unwrap();
+        for _ in 0..3 {
+            match rustix::net::send(&rope, &[1], rustix::net::SendFlags::OOB) {
+                // A kernel before 5.15, or one without them.
+                Err(rustix::io::Errno::OPNOTSUPP) => return,
+                sent => assert_eq!(sent, Ok(1)),
+            }
+            assert_eq!((relay.pass(), relay.pass()), (Pulled::Yes, Pulled::No));
+        }
     }
 
     #[test]

@@ -6,12 +6,14 @@
 
 mod access;
 mod directory;
+mod gifts;
 mod identity;
 mod socket;
 mod watcher;
 
 pub use access::Access;
 pub use directory::{RuntimeDir, SOCKET_SUFFIX};
+pub(crate) use gifts::refuse_descriptors;
 pub use identity::{Peer, own_uid};
 pub(crate) use socket::file_name;
 pub use socket::{Connection, Listener, MAX_MESSAGE, Received};

@@ -17,6 +17,7 @@ use rustix::net::{
 
 use super::access::Access;
 use super::directory::{RuntimeDir, SOCKET_SUFFIX};
+use super::gifts::refuse_descriptors;
 use super::identity::Peer;
 use crate::error::Error;
 use crate::fork::Home;
@@ -62,7 +63,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds and listens. A file that a dead process left is replaced.
+    /// Binds and listens. A file that a dead process left is replaced. Who connects cannot send descriptors, from Linux 6.16
+    /// on: it is told `EPERM`.
     ///
     /// # Errors
     /// [`Error::AlreadyServed`] if a live process listens there.
@@ -78,6 +80,8 @@ impl Listener {
         let file = file_name(name);
         let address = address(&dir, &file)?;
         let fd = stream()?;
+        // Before anybody can connect: what is sent until a connection is accepted is refused, too.
+        refuse_descriptors(fd.as_fd())?;
         // Between the look at an old file and the new one nobody else may do the same.
         let lock = dir.lock()?;
         match probe(&address)? {

@@ -91,7 +91,8 @@ pub fn attack(parent: Line) {
         let (lanes, others) = Memory::of_this_process("queue-");
         if isolated {
             assert!(lanes.iter().all(|lane| lane.name() == LANE), "{lanes:?}");
-            assert_eq!(others, ["queue-lane-down"]);
+            // A lane that it was thrown out of may not be let go yet.
+            assert!(!others.is_empty() && others.iter().all(|name| name == "queue-lane-down"), "{others:?}");
         }
         let lanes: Vec<_> = lanes.into_iter().filter(|memory| memory.name() == LANE).collect();
         let bells = isolated.then(Bells::of_this_process);
@@ -152,6 +153,7 @@ fn besieged(mode: &str, trust: Trust) {
         if sent.is_none() && Instant::now() > until {
             honest.iter().for_each(|child| child.say("stop"));
             let heard: Vec<u64> = honest.iter_mut().map(|child| child.hear().parse().expect("a number")).collect();
+            assert_ne!(hostile.stat()[0], "Z", "the attacker has ended by itself");
             hostile.kill();
             sent = heard.try_into().ok();
         }

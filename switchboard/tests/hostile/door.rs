@@ -1,5 +1,7 @@
 //! Attacks at the door and by calling: whatever can be sent, asked for, or left undone.
 
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
@@ -109,6 +111,41 @@ pub fn descriptors(mut ground: Ground) -> Step {
             1 => socket.hand_over(&words.hello, &gifts),
             _ => socket.say(&words.hello) && socket.hand_over(&words.grow, &gifts),
         };
+        1
+    })
+}
+
+/// Descriptors whose end takes as long as their sender likes: TCP sockets that linger over what nobody reads. Kernels before
+/// 6.16 do not let a service refuse them; there, nothing is handed over.
+pub fn lingering(mut ground: Ground) -> Step {
+    const LINGERS: Duration = Duration::from_secs(3600);
+    let words = Words::overheard(&ground);
+    let reader = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = reader.local_addr().expect("it is bound");
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("it is Linux");
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let can_be_refused = (numbers.next(), numbers.next()) >= (Some(6), Some(16));
+    let mut unread = Vec::new();
+    Step::by(1, move || {
+        let Ok(socket) = Socket::connect(&ground.socket()) else { return 0 };
+        let mut writer = TcpStream::connect(address).expect("it listens");
+        unread.push(reader.accept().expect("it was connected"));
+        writer.set_nonblocking(true).expect("it is a socket");
+        while writer.write(&[0; 1 << 16]).is_ok() {}
+        rustix::net::sockopt::set_socket_linger(&writer, Some(LINGERS)).expect("it is a socket");
+        let handed_over = can_be_refused
+            && match ground.random.below(2) {
+                0 => socket.hand_over(&words.hello, &[writer.as_fd()]),
+                _ => socket.say(&words.hello) && socket.hand_over(&words.grow, &[writer.as_fd()]),
+            };
+        if !handed_over {
+            // Who closes it is us, and we do not wait.
+            rustix::net::sockopt::set_socket_linger(&writer, None).expect("it is a socket");
+        }
+        drop((writer, socket));
+        let other = Socket::connect(&ground.socket()).expect("the service listens");
+        assert!(other.say(&words.hello));
+        other.hear().expect("the service answers others meanwhile");
         1
     })
 }

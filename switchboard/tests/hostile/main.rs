@@ -60,6 +60,7 @@ macro_rules! sieges {
 sieges! { checked:
     garbage_and_half_handshakes => door::garbage,
     extra_wrong_and_253_descriptors => door::descriptors,
+    descriptors_that_take_long_to_close => door::lingering,
     silent_connections => door::crowd,
     connects_in_a_loop => door::connects,
     growth_asked_for_and_never_read => door::growth,
@@ -79,6 +80,7 @@ sieges! { checked:
 sieges! { isolated:
     garbage_and_half_handshakes => door::garbage,
     extra_wrong_and_253_descriptors => door::descriptors,
+    descriptors_that_take_long_to_close => door::lingering,
     silent_connections => door::crowd,
     connects_in_a_loop => door::connects,
     growth_asked_for_and_never_read => door::growth,

@@ -26,6 +26,11 @@ const UNIT_WORDS: usize = 16;
 /// Words at the beginning of a lane that are no cells: header, `watch`, `closed`.
 const FIRST_WORDS: usize = 48;
 
+/// Where the words are, in a lane, by which its client gives blocks of replies back: behind 128 cells, as many slots, and
+/// the request arena, which has a line pair of words and 28 KiB of blocks. In memory of the whole lane one line pair of
+/// them, for its own blocks; in the part that an isolated client may write, those for added segments follow, up to the end.
+const GIVEN_BACK_AT: usize = FIRST_WORDS + 256 * UNIT_WORDS + UNIT_WORDS + (28 << 10) / 8;
+
 /// Writes of one step. A client that broke the protocol is shown out, so a step has a connection of its own.
 const WRITES: u64 = 200;
 
@@ -158,14 +163,21 @@ pub fn replayed(mut ground: Ground) -> Step {
 pub fn kept_blocks(mut ground: Ground) -> Step {
     Step::by(THREADS, move || {
         beside_calls(&mut ground, |memories, random| {
+            let given_back = |memory: &Memory| match memory.name() {
+                "switchboard-lane" => GIVEN_BACK_AT..GIVEN_BACK_AT + UNIT_WORDS,
+                "switchboard-up" => GIVEN_BACK_AT..memory.words(),
+                // Behind the header of an added segment.
+                _ => UNIT_WORDS..2 * UNIT_WORDS,
+            };
+            if let Some(lane) = memories.iter().find(|memory| is_lane(memory)) {
+                let is_used = given_back(lane).any(|at| lane.word(at).load(Ordering::Relaxed) != 0);
+                assert!(is_used, "no block was given back here");
+            }
             for _ in 0..WRITES {
                 for memory in memories.iter().filter(|memory| memory.name() != READY) {
-                    // Behind cells and slots in a lane, behind the header in an added segment.
-                    let from = if is_lane(memory) { FIRST_WORDS + 256 * UNIT_WORDS } else { 16 };
-                    let any = from + random.below((memory.words() - from).min(2048) as u64) as usize;
-                    let any =
-                        if is_isolated(memories) || !is_trusted_payload(memory, any) { any } else { from + any % 8 };
-                    memory.word(any).store(random.below(3).wrapping_sub(1), Ordering::Relaxed);
+                    let words = given_back(memory);
+                    let word = memory.word(words.start + random.below(words.len() as u64) as usize);
+                    word.store(random.below(3).wrapping_sub(1), Ordering::Relaxed);
                 }
             }
             WRITES
