@@ -20,11 +20,8 @@ use shm_ring::slot::{Call, ReplyHeader, Waited};
 use shm_ring::wait::SpinBudget;
 use shm_ring::{Home, ReadOnly, Segment, Trust, clock};
 
-<<<<<<< HEAD
 use self::large::Large;
-=======
 use super::reading::Reading;
->>>>>>> review
 use super::slots::{GivenUp, Waiting};
 use crate::copy::with_callers_room;
 use crate::errors;
@@ -48,31 +45,6 @@ const MAX_STATUS_BYTES: usize = 64 << 10;
 /// How long one thread reads the socket before others may.
 const TURN: Duration = Duration::from_millis(2);
 
-<<<<<<< HEAD
-/// What whoever reads the socket leaves for the others.
-#[derive(Debug, Default)]
-struct Reading {
-    /// Sizes of blocks that were asked for and not answered yet.
-    asked: Vec<u64>,
-    /// Refusals that nobody has taken yet.
-    refused: Vec<(u64, String)>,
-    /// Sealed requests that the service was told of, by number, each with its answer once that is there.
-    announced: Vec<(u64, Option<Result<(), String>>)>,
-    /// The number of the next one.
-    next_number: u64,
-}
-
-impl Reading {
-    /// Notes the answer to an announcement; what is withdrawn by now has none.
-    fn answer(&mut self, number: u64, answer: Result<(), String>) {
-        if let Some((_, place)) = self.announced.iter_mut().find(|(known, _)| *known == number) {
-            *place = Some(answer);
-        }
-    }
-}
-
-=======
->>>>>>> review
 /// How a connection is made and used.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {

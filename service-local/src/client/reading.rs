@@ -9,6 +9,10 @@ pub(super) struct Reading {
     pub(super) asked: Vec<u64>,
     /// Refusals that nobody has taken yet.
     pub(super) refused: Vec<(u64, String)>,
+    /// Sealed requests that the service was told of, by number, each with its answer once that is there.
+    pub(super) announced: Vec<(u64, Option<Result<(), String>>)>,
+    /// The number of the next one.
+    pub(super) next_number: u64,
 }
 
 impl Reading {
@@ -24,6 +28,13 @@ impl Reading {
         self.asked.swap_remove(at);
         Ok(())
     }
+
+    /// Notes the answer to an announcement; what is withdrawn by now has none.
+    pub(super) fn answer(&mut self, number: u64, answer: Result<(), String>) {
+        if let Some((_, place)) = self.announced.iter_mut().find(|(known, _)| *known == number) {
+            *place = Some(answer);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -32,7 +43,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_nobody_asked_for_is_refused() {
-        let mut reading = Reading { asked: vec![64, 128], refused: Vec::new() };
+        let mut reading = Reading { asked: vec![64, 128], ..Reading::default() };
         assert!(matches!(reading.is_answered(65), Err(Error::BadMessage { .. })));
         assert!(reading.is_answered(64).is_ok());
         assert!(reading.is_answered(64).is_err(), "answered already");

@@ -357,6 +357,9 @@ impl Hub {
         let descriptor = self.handler.descriptor().clone();
         // Of whom else nothing is copied, there is nothing to spare.
         let accepts_sealed = self.accepts_sealed && trust.is_isolated();
+        if accepts_sealed && let Err(error) = connection.let_descriptors_in() {
+            return Err((connection, error));
+        }
         let welcome = FromServer::Welcome { lane: index, trust: trust::to_byte(trust), accepts_sealed, descriptor };
         let welcome = welcome.to_bytes();
         let make = || {

@@ -15,20 +15,25 @@ use crate::fallback::Feature;
 /// # Errors
 /// [`Error::System`] if the kernel knows of this and refuses all the same.
 pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    pass_descriptors(socket, false)
+}
+
+/// Whether descriptors can be sent to this socket; see [`refuse_descriptors`].
+pub(super) fn pass_descriptors(socket: BorrowedFd<'_>, pass: bool) -> Result<(), Error> {
     const SO_PASSRIGHTS: libc::c_int = 83;
     if Feature::PassRights.is_disabled() {
         return Ok(());
     }
-    let off: libc::c_int = 0;
-    let len = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel reads `len` bytes, the size of `off`, a live local.
+    let pass = libc::c_int::from(pass);
+    let len = size_of_val(&pass) as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes, the size of `pass`, a live local.
     let answer =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const off).cast(), len) };
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const pass).cast(), len) };
     let source = std::io::Error::last_os_error();
     if answer == 0 || source.raw_os_error() == Some(libc::ENOPROTOOPT) {
         return Ok(());
     }
-    Err(Error::System { what: "refusing descriptors", source })
+    Err(Error::System { what: "choosing whether descriptors may be sent", source })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use rustix::net::{
 
 use super::access::Access;
 use super::directory::{RuntimeDir, SOCKET_SUFFIX};
-use super::gifts::refuse_descriptors;
+use super::gifts::{pass_descriptors, refuse_descriptors};
 use super::identity::Peer;
 use crate::error::Error;
 use crate::fork::Home;
@@ -223,6 +223,15 @@ impl Connection {
     fn over(fd: OwnedFd) -> Result<Self, Error> {
         let peer = Peer::of(fd.as_fd())?;
         Ok(Self { fd: Arc::new(fd), peer })
+    }
+
+    /// Lets descriptors in that the other side sends, which a [`Listener`]'s connections refuse (see [`Listener::bind`]): for
+    /// who takes the trouble to close them somewhere else than where others wait.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses.
+    pub fn let_descriptors_in(&self) -> Result<(), Error> {
+        pass_descriptors(self.fd.as_fd(), true)
     }
 
     /// Connects to a name in the directory. Waits up to `timeout` only if the listener's backlog is full.
