@@ -177,7 +177,7 @@ fn many_threads_send_sealed_requests_at_once_and_each_gets_its_own_answer() {
         for thread in 0..6 {
             let client = &client;
             scope.spawn(move || {
-                for round in 0..3 {
+                for round in 0..2 {
                     let len = (16 << 20) + thread * 1000 + round;
                     let [sum_of, len_of, _] = client.weigh(&numbered(len)).unwrap();
                     // More than the service keeps at once go by the arena.
@@ -231,7 +231,8 @@ fn kill_while_its_sealed_request_is_read() {
 
 #[test]
 fn what_a_request_of_16_mib_costs_by_copying_and_as_sealed_memory() {
-    const ROUNDS: usize = 15;
+    // Without optimization the figures mean nothing.
+    const ROUNDS: usize = if cfg!(debug_assertions) { 3 } else { 15 };
     for (accepts, how) in [("0", "by copying"), ("1", "as sealed memory")] {
         let place = Place::new();
         let (_service, client) = start(&place, accepts, "1073741824");
