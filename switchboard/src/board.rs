@@ -122,7 +122,8 @@ impl Serve {
         Self { inner: self.inner.map(|serve| serve.max_connections(connections)) }
     }
 
-    /// Most connections of one user at once, 1 to 16,384; default 1,024. One more is refused with `ResourceExhausted`.
+    /// Most connections of one user at once, 1 to 16,384; default 1,024 for the service's own user, 64 for each other. One
+    /// more is refused with `ResourceExhausted`.
     pub fn max_connections_per_user(self, connections: u32) -> Self {
         Self { inner: self.inner.map(|serve| serve.max_connections_per_user(connections)) }
     }
@@ -134,7 +135,7 @@ impl Serve {
     }
 
     /// Most bytes that one connection may have for large payloads in each direction, beyond what every lane has; up to
-    /// 1 GiB, which is the default. A call that needs more is `ResourceExhausted`.
+    /// 1 GiB, which is the default for the service's own user; 64 MiB for each other. A call that needs more is `ResourceExhausted`.
     pub fn max_bytes(self, bytes: usize) -> Self {
         Self { inner: self.inner.map(|serve| serve.max_bytes(bytes)) }
     }

@@ -127,7 +127,7 @@ impl Visitor {
     fn admit(hub: &Arc<Hub>, connection: Connection) -> Result<(), shm_ring::Error> {
         let uid = connection.peer().uid;
         let Some(share) = hub.silent.take(uid) else {
-            let limit = hub.silent.limit();
+            let limit = hub.silent.limit(uid);
             let text =
                 format!("user {uid} has {limit} connections to `{}` that said nothing yet, its limit", hub.instance);
             refuse(&connection, Code::ResourceExhausted, text);
@@ -192,7 +192,7 @@ impl Visitor {
             }
             (State::Silent(connection, _), Err(error)) => refuse(&connection, Code::FailedPrecondition, error),
             (State::Calling(lane), Ok((message, fds))) => {
-                let answered = answer(&self.hub, &lane, message, &fds);
+                let answered = answer(&lane, message, &fds);
                 *state = State::Calling(lane);
                 match answered {
                     Ok(()) => return Next::Keep,
@@ -232,9 +232,9 @@ impl Watched for Death {
 ///
 /// # Errors
 /// What ends the connection; the lane's requests are still served.
-fn answer(hub: &Arc<Hub>, lane: &Arc<Lane>, message: FromClient, fds: &[OwnedFd]) -> Result<(), shm_ring::Error> {
+fn answer(lane: &Arc<Lane>, message: FromClient, fds: &[OwnedFd]) -> Result<(), shm_ring::Error> {
     match message {
-        FromClient::Grow { len } => grow(hub, lane, len),
+        FromClient::Grow { len } => grow(lane, len),
         FromClient::Sealed { number, len } => {
             let answer = lane.sealed.keep(number, len, fds)?;
             lane.connection.send(&answer.to_bytes(), &[])
@@ -251,9 +251,9 @@ fn answer(hub: &Arc<Hub>, lane: &Arc<Lane>, message: FromClient, fds: &[OwnedFd]
 
 /// Answers a `Grow`. To allocate and touch a large segment takes longer than news of others may wait, so the lane gets
 /// a thread for that time: one, whatever its client asks.
-fn grow(hub: &Arc<Hub>, lane: &Arc<Lane>, len: u64) -> Result<(), shm_ring::Error> {
+fn grow(lane: &Arc<Lane>, len: u64) -> Result<(), shm_ring::Error> {
     if len <= QUICK_BYTES {
-        return hub.pace.take_time(|| grow_requests(lane, len));
+        return grow_requests(lane, len);
     }
     let mut growth = lane.growth.lock().unwrap_or_else(PoisonError::into_inner);
     if growth.asked.len() >= MOST_ASKED {
@@ -264,10 +264,10 @@ fn grow(hub: &Arc<Hub>, lane: &Arc<Lane>, len: u64) -> Result<(), shm_ring::Erro
         return Ok(());
     }
     growth.busy = true;
-    let (hub, lane) = (Arc::clone(hub), Arc::clone(lane));
+    let lane = Arc::clone(lane);
     let spawned = std::thread::Builder::new().name("switchboard-grow".into()).spawn(move || {
         while let Some(len) = next_asked(&lane) {
-            if hub.pace.take_time(|| grow_requests(&lane, len)).is_err() {
+            if grow_requests(&lane, len).is_err() {
                 lane.connection.hang_up();
             }
         }
@@ -303,7 +303,7 @@ impl Hub {
             return None;
         }
         let Some(share) = self.connected.take(caller.uid) else {
-            let (uid, limit) = (caller.uid, self.connected.limit());
+            let (uid, limit) = (caller.uid, self.connected.limit(caller.uid));
             let text = format!("user {uid} has {limit} connections to `{}`, its limit", self.instance);
             refuse(&connection, Code::ResourceExhausted, text);
             return None;
@@ -380,7 +380,7 @@ impl Hub {
         };
         match make() {
             Ok((shared, relay)) => {
-                let terms = Terms { trust, bytes: self.max_bytes, sealed: accepts_sealed, share };
+                let terms = Terms { trust, bytes: self.max_bytes_of(caller.uid), sealed: accepts_sealed, share };
                 Ok((Lane::new(index, shared, caller, connection, terms), relay))
             }
             Err(error) => Err((connection, error)),

@@ -22,7 +22,7 @@ use service_core::{Address, Code, Handler, Outcome, ServiceStats, Status};
 use shm_ring::arena::{ArenaLayout, Class};
 use shm_ring::lane::{LaneLayout, MAX_CALLS};
 use shm_ring::ready::{ReadyLayout, ReadySet};
-use shm_ring::rendezvous::{Access, Listener, RuntimeDir, Watch};
+use shm_ring::rendezvous::{Access, Listener, RuntimeDir, Watch, own_uid};
 use shm_ring::wait::SpinBudget;
 use shm_ring::{Home, Segment, Trust};
 
@@ -48,7 +48,15 @@ const BLOCKS: [Class; 3] =
 
 const MAX_CONNECTIONS: u32 = 1024;
 
-/// Connections of one user that have said nothing yet. Each has five seconds for its greeting.
+/// Of each other user, unless said otherwise: a stranger must not be able to take all that there are, nor the descriptors
+/// that they need.
+const MAX_CONNECTIONS_OF_OTHERS: u32 = 64;
+
+/// Bytes for large payloads of a connection of another user, unless said otherwise.
+const MAX_BYTES_OF_OTHERS: usize = 64 << 20;
+
+/// Connections of the own user that have said nothing yet; of others as many as they may have connections by default. Each
+/// has five seconds for its greeting.
 const MAX_SILENT: u32 = 256;
 
 /// Sets a service up; made by [`LocalRuntime::serve`].
@@ -65,9 +73,9 @@ pub struct Serve {
 struct Limits {
     workers: usize,
     connections: u32,
-    connections_per_user: u32,
+    connections_per_user: Option<u32>,
     calls: u32,
-    bytes: usize,
+    bytes: Option<usize>,
     sealed: bool,
     trust: Trust,
 }
@@ -84,9 +92,9 @@ impl Serve {
         let limits = Limits {
             workers,
             connections: MAX_CONNECTIONS,
-            connections_per_user: MAX_CONNECTIONS,
+            connections_per_user: None,
             calls: CALLS,
-            bytes: growth::MAX_BYTES,
+            bytes: None,
             sealed: false,
             trust: runtime.trust(),
         };
@@ -105,9 +113,10 @@ impl Serve {
         self
     }
 
-    /// Most connections of one user at once, 1 to 16,384; default 1,024. One more is refused with `ResourceExhausted`.
+    /// Most connections of one user at once, 1 to 16,384; default 1,024 for the service's own user, 64 for each other. One
+    /// more is refused with `ResourceExhausted`.
     pub fn max_connections_per_user(mut self, connections: u32) -> Self {
-        self.limits.connections_per_user = connections.clamp(1, shm_ring::ready::MAX_LANES);
+        self.limits.connections_per_user = Some(connections.clamp(1, shm_ring::ready::MAX_LANES));
         self
     }
 
@@ -119,9 +128,9 @@ impl Serve {
     }
 
     /// Most bytes that one connection may have for large payloads in each direction, beyond what every lane has; up to
-    /// 1 GiB, which is the default. A call that needs more is `ResourceExhausted`.
+    /// 1 GiB, which is the default for the service's own user; 64 MiB for each other. A call that needs more is `ResourceExhausted`.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
-        self.limits.bytes = bytes.min(growth::MAX_BYTES);
+        self.limits.bytes = Some(bytes.min(growth::MAX_BYTES));
         self
     }
 
@@ -287,7 +296,7 @@ struct Hub {
     lanes: LaneTable,
     lane_layout: LaneLayout,
     /// Most bytes of added segments in each direction of a lane.
-    max_bytes: usize,
+    max_bytes: Option<usize>,
     /// Whether isolated clients may send requests as sealed memory.
     accepts_sealed: bool,
     /// How far clients are trusted at most.
@@ -310,6 +319,12 @@ struct Hub {
 }
 
 impl Hub {
+    /// Most bytes for large payloads of a connection of this user.
+    fn max_bytes_of(&self, uid: u32) -> usize {
+        let usual = if uid == own_uid() { growth::MAX_BYTES } else { MAX_BYTES_OF_OTHERS };
+        self.max_bytes.unwrap_or(usual)
+    }
+
     fn new(
         runtime: &LocalRuntime,
         instance: String,
@@ -336,8 +351,11 @@ impl Hub {
             max_bytes: limits.bytes,
             accepts_sealed: limits.sealed,
             trust: limits.trust,
-            connected: Quota::up_to(limits.connections_per_user),
-            silent: Quota::up_to(MAX_SILENT),
+            connected: match limits.connections_per_user {
+                Some(each) => Quota::up_to(each, each),
+                None => Quota::up_to(MAX_CONNECTIONS, MAX_CONNECTIONS_OF_OTHERS),
+            },
+            silent: Quota::up_to(MAX_SILENT, MAX_CONNECTIONS_OF_OTHERS),
             epoch,
             role: TryLock::new(Poller::default()),
             idle: AtomicU32::new(0),

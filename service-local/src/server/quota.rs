@@ -3,11 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use shm_ring::rendezvous::own_uid;
+
 /// Counts of one thing per user. A clone counts the same.
 #[derive(Debug, Clone)]
 pub(super) struct Quota {
     counts: Arc<Mutex<HashMap<u32, u32>>>,
-    limit: u32,
+    /// For the service's own user.
+    own: u32,
+    /// For each other.
+    others: u32,
 }
 
 /// One of a user's. Dropped, it is given back.
@@ -18,19 +23,20 @@ pub(super) struct Share {
 }
 
 impl Quota {
-    pub(super) fn up_to(limit: u32) -> Self {
-        Self { counts: Arc::default(), limit }
+    pub(super) fn up_to(own: u32, others: u32) -> Self {
+        Self { counts: Arc::default(), own, others }
     }
 
-    pub(super) fn limit(&self) -> u32 {
-        self.limit
+    /// Most that this user may have.
+    pub(super) fn limit(&self, uid: u32) -> u32 {
+        if uid == own_uid() { self.own } else { self.others }
     }
 
     /// One more for a user, if the limit allows it.
     pub(super) fn take(&self, uid: u32) -> Option<Share> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(uid).or_default();
-        (*count < self.limit).then(|| {
+        (*count < self.limit(uid)).then(|| {
             *count += 1;
             Share { quota: self.clone(), uid }
         })
@@ -55,12 +61,13 @@ mod tests {
 
     #[test]
     fn each_user_has_as_many_as_the_limit_and_nothing_stays_of_them() {
-        let quota = Quota::up_to(2);
-        let mut shares: Vec<_> = [1, 1, 2, 2].map(|uid| quota.take(uid).unwrap()).into();
-        assert!(quota.take(1).is_none() && quota.take(2).is_none());
+        let (own, other) = (own_uid(), own_uid() + 1);
+        let quota = Quota::up_to(3, 2);
+        let mut shares: Vec<_> = [own, own, own, other, other].map(|uid| quota.take(uid).unwrap()).into();
+        assert!(quota.take(own).is_none() && quota.take(other).is_none());
         shares.remove(0);
-        assert!(quota.take(2).is_none());
-        shares.push(quota.take(1).unwrap());
+        assert!(quota.take(other).is_none());
+        shares.push(quota.take(own).unwrap());
         drop(shares);
         assert!(quota.counts.lock().unwrap().is_empty());
     }
