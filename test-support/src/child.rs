@@ -1,6 +1,6 @@
 //! Processes of this very program in other roles, and the line to each of them.
 //!
-//! A child runs one hidden test, [`ROLE_TEST`], which plays the role named in its environment. Its standard input is a
+//! A child runs one hidden test, `ROLE_TEST`, which plays the role named in its environment. Its standard input is a
 //! socket to its parent: lines go both ways, and the end of the line is the end of the other side.
 
 use std::ffi::OsStr;
@@ -183,7 +183,7 @@ impl Drop for Child {
 
 /// Plays a role in a process of its own, so that what this process holds can be counted. What the role says is printed.
 ///
-/// Kills it if nothing is heard for [`PATIENCE_WITH_A_ROLE`].
+/// Kills it if nothing is heard for two minutes.
 pub fn alone(role: &'static str) {
     let mut child = Child::start::<&str>(role, &[]);
     child.line.0.get_ref().set_read_timeout(Some(PATIENCE_WITH_A_ROLE)).expect("a socket has a time-out");
