@@ -8,7 +8,7 @@ use test_support::child::Line;
 
 use crate::gang::{self, Member};
 use crate::log::{Event, Log};
-use crate::random::{Random, fill};
+use test_support::random::{Random, fill};
 
 /// Where it is served.
 const NAME: &str = "soak.notary";

@@ -10,7 +10,7 @@ use test_support::child::Line;
 
 use crate::gang::{self, Member};
 use crate::log::{Event, Log};
-use crate::random::{Random, fill};
+use test_support::random::{Random, fill};
 
 const ADDRESS: &str = "soak/frames";
 

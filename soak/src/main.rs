@@ -10,7 +10,6 @@ mod compare;
 mod frames;
 mod gang;
 mod log;
-mod random;
 mod site;
 mod tally;
 

@@ -14,8 +14,8 @@ use crate::compare::{Life, Round, calls, frames};
 use crate::frames::RUNTIME_DIR;
 use crate::gang::SERIAL;
 use crate::log::{self, LOG};
-use crate::random::Random;
 use crate::tally::{Fault, Tally, Victim};
+use test_support::random::Random;
 
 /// Processes around a hub.
 const RIM: usize = 4;

@@ -140,7 +140,7 @@ impl<'a> Kills<'a> {
         let of = if points == all { String::new() } else { format!(" of {all}") };
         self.count(what, points, format!("instructions{of}"));
         if strayed > 0 {
-            self.line.say(format!("{what}: {strayed} of the kills were on another way than the first victim's"));
+            self.line.say(format!("figure: kills of {what} on another way than the first victim's = {strayed} kills"));
         }
     }
 

@@ -9,6 +9,7 @@
 //! - [`level`]: what a process holds, to be compared before and after.
 //! - [`limits`]: limits of a process that are about to be reached.
 //! - [`memory`]: memory shared with other processes, to be written without any rule.
+//! - [`random`]: numbers that can be had again from their seed.
 //! - [`stepped`]: a child that is stopped, and killed, at an instruction of the parent's choice.
 //! - [`storm`]: signals that throw whoever waits out of the kernel.
 #![deny(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod kills;
 pub mod level;
 pub mod limits;
 pub mod memory;
+pub mod random;
 #[cfg(target_arch = "x86_64")]
 pub mod stepped;
 pub mod storm;

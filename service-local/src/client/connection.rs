@@ -444,9 +444,6 @@ impl LocalConnection {
     /// call connects anew.
     #[cold]
     fn lost(&self, error: &shm_ring::Error, outcome: Outcome) -> Status {
-        if !matches!(error, shm_ring::Error::ResourceExhausted { .. } | shm_ring::Error::Closed { .. }) {
-            return self.broken(&error.to_string()).with_outcome(outcome);
-        }
         match error {
             // The watcher has the same news, and gives a death a moment to show: to end here by the hang-up alone would
             // tell the other callers less than can be known.
@@ -455,7 +452,8 @@ impl LocalConnection {
                     self.end(true);
                 }
             }
-            _ => self.end(false),
+            shm_ring::Error::ResourceExhausted { .. } => self.end(false),
+            _ => return self.broken(&error.to_string()).with_outcome(outcome),
         }
         let text = format!("connection to `{}` (process {}) is given up: {error}", self.name, self.socket.peer().pid);
         Status::new(errors::not_run(error).code(), outcome, text)

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use test_support::child;
 use test_support::memory::{Memory, spoilt};
+use test_support::random::Random;
 
 const ROLES: &[child::Role] =
     &[("spoiler of a ring", rings::spoil), ("honest producer", queue::produce), ("hostile producer", queue::attack)];
@@ -28,27 +29,11 @@ fn duration() -> Duration {
     Duration::from_secs(given.map_or(1, |text| text.parse().expect("a number of seconds")))
 }
 
-/// A xorshift generator.
-struct Random(u64);
-
-impl Random {
-    /// From the time of day; the seed is printed, for what it is worth in a race of processes.
-    fn new() -> Self {
-        let now = std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_nanos() as u64;
-        eprintln!("seed {now}");
-        Self(now | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.next() as usize % limit
-    }
+/// Numbers of a seed that is printed, for what it is worth in a race of processes.
+fn random() -> Random {
+    let seed = Random::seed();
+    eprintln!("seed {seed}");
+    Random::new(seed)
 }
 
 /// Changes words behind the segment's header, most of them near its beginning, where the control words are; half of them
@@ -58,15 +43,15 @@ fn spoil(memory: &Memory, random: &mut Random, times: u64) {
     const HEADER: usize = 16;
     for _ in 0..times {
         let words = memory.words() - HEADER;
-        let reach = if random.below(2) == 0 { words.min(128) } else { words };
-        let word = memory.word(HEADER + random.below(reach));
+        let reach = if random.below(2) == 0 { words.min(128) } else { words } as u64;
+        let word = memory.word(HEADER + random.below(reach) as usize);
         let value = word.load(Ordering::Relaxed);
         word.store(spoilt(value, random.next()), Ordering::Relaxed);
         if random.below(2) == 0 {
             word.store(value, Ordering::Relaxed);
         }
         if random.below(4096) == 0 {
-            let _ = memory.punch(random.below(words / 512 + 1) as u64 * 4096, 4096);
+            let _ = memory.punch(random.below(words as u64 / 512 + 1) * 4096, 4096);
         }
     }
 }

@@ -10,7 +10,7 @@ use shm_ring::{ClaimError, Trust};
 use test_support::child::{Child, Line};
 use test_support::memory::{Bells, Memory};
 
-use crate::{Random, duration};
+use crate::{duration, random};
 
 /// The address of the queue, and where it is found.
 const DIR: &str = "HOSTILE_QUEUE_DIR";
@@ -83,7 +83,7 @@ pub fn produce(mut parent: Line) {
 /// Role: opens the queue again and again, sends, and spoils the memory of its lane. If the queue trusts nobody also all else
 /// that it has of it, which in `Checked` is shared with other producers.
 pub fn attack(parent: Line) {
-    let mut random = Random::new();
+    let mut random = random();
     let isolated = std::env::var_os(ISOLATED).is_some();
     parent.say("attacking");
     loop {
@@ -128,7 +128,7 @@ fn an_isolated_producer_that_spoils_all_that_it_has_harms_no_other_producer() {
 
 fn besieged(mode: &str, trust: Trust) {
     let dir = std::env::temp_dir().join(format!("shm-ring-hostile-{mode}-{}", std::process::id()));
-    let secret = Random::new().next();
+    let secret = random().next();
     let lane = MpscLayout::new(64).expect("a power of two");
     let options = QueueOptions::new().runtime_dir(&dir).lane(lane).trust(trust);
     let mut queue = options.create(&address()).expect("nobody serves here");

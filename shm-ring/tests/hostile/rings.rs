@@ -10,7 +10,9 @@ use shm_ring::{Segment, Trust, mpsc, spsc};
 use test_support::child::{Child, Line};
 use test_support::memory::Memory;
 
-use crate::{Random, duration};
+use test_support::random::Random;
+
+use crate::{duration, random};
 
 /// No call with a deadline of [`A_WHILE`] may take longer, on a loaded machine.
 const HUNG: Duration = Duration::from_secs(5);
@@ -22,7 +24,7 @@ const CALLS: u64 = 20_000;
 
 /// Role: spoils the memory behind each descriptor of the parent's that it is told, until it is told the next.
 pub fn spoil(mut parent: Line) {
-    let mut random = Random::new();
+    let mut random = random();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let mut at_work: Option<thread::ScopedJoinHandle<'_, Random>> = None;
@@ -35,7 +37,7 @@ pub fn spoil(mut parent: Line) {
             let fd = OwnedFd::from(std::fs::File::options().read(true).write(true).open(path).expect("it is open"));
             let memory = Memory::over(fd).expect("it may be written");
             parent.say("spoiling");
-            let mut mine = Random(random.next() | 1);
+            let mut mine = Random::new(random.next());
             let stop = &stop;
             at_work = Some(scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {

@@ -10,8 +10,8 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::overheard::{LONGEST_MESSAGE, MOST_DESCRIPTORS, Socket, Words};
-use crate::random::Random;
 use crate::siege::{Ground, Step};
+use test_support::random::Random;
 
 /// Connections that an attack keeps at the same time.
 const KEPT: usize = 16;

@@ -13,8 +13,6 @@
 
 mod door;
 mod overheard;
-#[path = "../processes/random.rs"]
-mod random;
 mod rogue;
 mod sealed;
 mod siege;

@@ -9,10 +9,10 @@ use switchboard::prelude::*;
 use test_support::child::{Child, Line};
 use test_support::memory::Memory;
 
-use crate::random::Random;
 use crate::siege::{BesiegedClient, BesiegedServer, MINUTES, NAME, RUNTIME_DIR, Wall, answer_to};
 use crate::spoil::{OURS, spoil_any};
 use crate::support::TempDir;
+use test_support::random::Random;
 
 /// What a caller waits for.
 const GIVEN_UP_AFTER: Duration = Duration::from_millis(20);

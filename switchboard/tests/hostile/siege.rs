@@ -13,8 +13,8 @@ use switchboard::prelude::*;
 use test_support::child::{Child, Line};
 use test_support::level::Level;
 
-use crate::random::Random;
 use crate::support::TempDir;
+use test_support::random::Random;
 
 /// Where the service is found.
 pub const NAME: &str = "test.besieged";

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use test_support::memory::{Bells, Memory, spoilt};
 
-use crate::random::Random;
 use crate::siege::{BesiegedClient, Ground, Step};
+use test_support::random::Random;
 
 /// All memory of the product.
 pub const OURS: &str = "switchboard-";

@@ -10,9 +10,9 @@ use switchboard::prelude::*;
 
 use crate::journal::{Event, Journal, Notes};
 use crate::notary::{Desk, NAME, NotaryClient, NotaryServer, Place, answer_to, filler_of, verdict, wait_until};
-use crate::random::Random;
 use test_support::child::{self, Child, Line};
 use test_support::level::Level;
+use test_support::random::Random;
 
 const KILLS: usize = 100;
 

@@ -9,9 +9,9 @@ use switchboard::prelude::*;
 
 use crate::journal::{Event, Notes};
 use crate::notary::{NAME, NotaryClient, Place, SOCKET, answer_to, filler_of};
-use crate::random::Random;
 use test_support::child::{self, Child, Line};
 use test_support::level::Level;
+use test_support::random::Random;
 
 const KILLS: usize = 100;
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use switchboard::prelude::*;
 
 use crate::notary::{self, NAME, NotaryClient, Place, filler_of, verdict};
-use crate::random::Random;
 use test_support::child::{Child, Line};
+use test_support::random::Random;
 
 const CONNECTIONS: usize = 100;
 

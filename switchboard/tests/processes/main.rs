@@ -12,7 +12,6 @@ mod life;
 mod load;
 mod notary;
 mod places;
-mod random;
 mod sealed;
 mod stopped;
 mod strangers;

@@ -14,7 +14,7 @@ use test_support::level::Level;
 
 use crate::journal::{Event, Notes};
 use crate::notary::{Desk, NAME, NotaryClient, NotaryServer, Place, filler_of, start_service, verdict, wait_until};
-use crate::random::Random;
+use test_support::random::Random;
 
 /// How often somebody is stopped at a random moment.
 const STOPS: u32 = 40;

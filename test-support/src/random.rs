@@ -17,11 +17,15 @@ impl Random {
         })
     }
 
+    /// Seeds of which one bit differs give unlike sequences.
     pub fn new(seed: u64) -> Self {
+        let mixed = (seed ^ seed >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // Zero would stay zero.
-        Self(seed | 1)
+        Self((mixed ^ mixed >> 29) | 1)
     }
 
+    /// The next number.
+    #[allow(clippy::should_implement_trait, reason = "it never ends")]
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -34,7 +38,17 @@ impl Random {
         (self.next() >> 16) % limit
     }
 
+    /// True once in so many times.
     pub fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
+    }
+}
+
+/// Fills bytes that belong to the number, no two stretches of them alike.
+pub fn fill(number: u64, bytes: &mut [u8]) {
+    let mut word = number;
+    for chunk in bytes.chunks_mut(8) {
+        word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
     }
 }
