@@ -145,14 +145,10 @@ impl Child {
         kill_process(Pid::from_child(&self.process), signal).expect("the child is not reaped yet");
     }
 
-    /// Waits until the kernel calls the process stopped.
+    /// Stops the process, at whatever it is doing; see [`wait_until_stopped`].
     pub fn stop(&self) {
         self.signal(Signal::STOP);
-        let until = Instant::now() + PATIENCE;
-        while self.stat()[0] != "T" {
-            assert!(Instant::now() < until, "`{}` does not stop", self.role);
-            std::thread::yield_now();
-        }
+        wait_until_stopped(self.id());
     }
 
     /// The fields of `/proc/PID/stat` from the state on: field 3 of the manual is number 0 here.
@@ -178,6 +174,22 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Waits until the kernel calls every thread of a process stopped: one that has no processor runs on for a moment after the
+/// first of them is.
+pub fn wait_until_stopped(process: u32) {
+    let tasks = format!("/proc/{process}/task");
+    let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+        // A thread that has ended meanwhile does nothing any more.
+        let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat")));
+        stat.map_or(true, |stat| stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T')))
+    };
+    let until = Instant::now() + PATIENCE;
+    while !std::fs::read_dir(&tasks).expect("it is not reaped yet").all(is_stopped) {
+        assert!(Instant::now() < until, "process {process} does not stop");
+        std::thread::yield_now();
     }
 }
 

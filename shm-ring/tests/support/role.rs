@@ -94,18 +94,10 @@ impl Child {
         self.line.hear().expect("the child says something before it ends")
     }
 
-    /// Stops it, at whatever it is doing, and waits until the kernel calls it stopped.
+    /// Stops it, at whatever it is doing, and waits until the kernel calls all of it stopped.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
-        let until = Instant::now() + PATIENCE;
-        let is_stopped = || {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it is not reaped yet");
-            stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
-        };
-        while !is_stopped() {
-            assert!(Instant::now() < until, "the child does not stop");
-            std::thread::yield_now();
-        }
+        test_support::child::wait_until_stopped(self.pid());
     }
 
     /// Lets a stopped one go on.
