@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use try_lock::{Locked, TryLock};
 
+use crate::call::CallRequest;
 use crate::context::Deadline;
 use crate::descriptor::{MethodMap, ServiceDescriptor};
 use crate::handler::MethodIndex;
@@ -79,7 +80,7 @@ impl Channel {
         &self,
         method: MethodIndex,
         timeout: Option<Duration>,
-        request: &dyn Encode,
+        request: &(dyn Encode + Sync),
         reply: &mut dyn Decode,
     ) -> Result<(), Status> {
         let mut times = CallTimes::default();
@@ -101,7 +102,7 @@ impl Channel {
         seat: Option<&mut Option<Arc<Bound>>>,
         method: MethodIndex,
         timeout: Option<Duration>,
-        request: &dyn Encode,
+        request: &(dyn Encode + Sync),
         reply: &mut dyn Decode,
         times: &mut CallTimes,
     ) -> Result<(), Status> {
@@ -119,7 +120,7 @@ impl Channel {
         let Some(index) = bound.map.get(method) else {
             return Err(self.not_served(method));
         };
-        bound.transport.call(index, timeout, request, reply, times)
+        bound.transport.call(&CallRequest::new(index, timeout, request), reply, times)
     }
 
     /// A seat that no other call holds, and its number.

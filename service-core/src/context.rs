@@ -2,11 +2,13 @@
 //! waits.
 
 use std::fmt;
+use std::task::{Context as Wakers, Poll};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::assured::Assurance;
+use crate::metadata::Metadata;
 
 /// Reads `CLOCK_MONOTONIC` in nanoseconds: the one clock of this crate, the same for all processes
 /// of a host.
@@ -67,6 +69,13 @@ pub trait CancelProbe: Sync {
     /// Says whether the caller no longer waits. Called whenever a handler asks, so it must be cheap
     /// and must not block.
     fn is_cancelled(&self) -> bool;
+
+    /// The same for a task: pending, it is woken when the call is given up or its deadline passes. A transport that cannot
+    /// tell is asked again only when the task is polled anyway.
+    fn poll_cancelled(&self, cx: &mut Wakers<'_>) -> Poll<()> {
+        let _ = cx;
+        if self.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 /// The probe of calls that cannot be cancelled.
@@ -100,18 +109,39 @@ pub struct Context<'a> {
     caller: Caller,
     cancel: &'a dyn CancelProbe,
     assurance: Option<Assurance>,
+    metadata: Option<&'a Metadata>,
 }
 
 impl<'a> Context<'a> {
     /// Puts a context together; transports do this once per call.
     pub fn new(deadline: Option<Deadline>, caller: Caller, cancel: &'a dyn CancelProbe) -> Self {
-        Self { deadline, caller, cancel, assurance: None }
+        Self { deadline, caller, cancel, assurance: None, metadata: None }
     }
 
     /// For a request that somebody vouches for: it is read without being validated.
     #[must_use]
     pub fn assured(self, assurance: Option<Assurance>) -> Self {
         Self { assurance, ..self }
+    }
+
+    /// For a call that something came with beside its arguments.
+    #[must_use]
+    pub fn with_metadata(self, metadata: Option<&'a Metadata>) -> Self {
+        Self { metadata, ..self }
+    }
+
+    /// Gives what came beside the arguments, if anything did.
+    pub fn metadata(&self) -> Option<&'a Metadata> {
+        self.metadata
+    }
+
+    /// Waits until nobody waits for the answer any more: the caller gave up, is dead, or the deadline has passed.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<'a> {
+        let (cancel, deadline) = (self.cancel, self.deadline);
+        std::future::poll_fn(move |cx| match deadline.is_some_and(Deadline::has_passed) {
+            true => Poll::Ready(()),
+            false => cancel.poll_cancelled(cx),
+        })
     }
 
     /// Gives the word of whoever vouches for the request.

@@ -10,6 +10,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::handler::MethodIndex;
 use crate::status::{Code, Outcome, Status};
+use crate::stream::Shape;
 
 /// What decides how archived bytes are laid out, beside the type itself; part of every fingerprint.
 ///
@@ -119,12 +120,46 @@ pub struct MethodDescriptor {
     pub request: TypeInfo,
     /// What it answers with.
     pub reply: TypeInfo,
+    /// Which directions are streams.
+    pub shape: Shape,
+    /// The type of the client's items.
+    pub client_items: Option<TypeInfo>,
+    /// The type of the server's items.
+    pub server_items: Option<TypeInfo>,
+    /// The type of the service's own errors, if they travel as values.
+    pub error: Option<TypeInfo>,
+    /// Whether a call may be made again without harm.
+    pub idempotent: bool,
+    /// Whether it can be called with values that describe themselves.
+    pub dynamic: bool,
+    /// Names of the arguments, in their order.
+    pub arguments: Vec<String>,
+    /// Why it should not be called any more, if so.
+    pub deprecated: Option<String>,
+    /// How long a call may take if its caller does not say, in nanoseconds; zero: as long as the service lives.
+    pub timeout_ns: u64,
+    /// What the trait says about it.
+    pub docs: String,
 }
 
 impl MethodDescriptor {
     /// Describes a method with the arguments `Request` and the answer `Reply`.
     pub fn of<Request: Archive, Reply: Archive>(name: &str) -> Self {
-        Self { name: name.to_owned(), request: TypeInfo::of::<Request>(), reply: TypeInfo::of::<Reply>() }
+        Self {
+            name: name.to_owned(),
+            request: TypeInfo::of::<Request>(),
+            reply: TypeInfo::of::<Reply>(),
+            shape: Shape::Unary,
+            client_items: None,
+            server_items: None,
+            error: None,
+            idempotent: false,
+            dynamic: false,
+            arguments: Vec::new(),
+            deprecated: None,
+            timeout_ns: 0,
+            docs: String::new(),
+        }
     }
 }
 
@@ -134,6 +169,8 @@ impl MethodDescriptor {
 pub struct ServiceDescriptor {
     /// The trait's name, for people; two traits with different names can match.
     pub trait_name: String,
+    /// The service's version, for people; empty if it has none.
+    pub version: String,
     /// The methods in the order of their indices; at most 65,535.
     pub methods: Vec<MethodDescriptor>,
 }

@@ -118,8 +118,9 @@ fn reads_back<T: Owned + Writable + PartialEq + std::fmt::Debug>(bytes: &[u8]) -
 /// A client of one method against whatever a server says that it has.
 fn binds(server: &ServiceDescriptor) {
     let type_info = TypeInfo { name: "u8".to_owned(), size: 1, align: 1, fingerprint: Fingerprint(1) };
-    let method = MethodDescriptor { name: "m".to_owned(), request: type_info.clone(), reply: type_info };
-    let client = ServiceDescriptor { trait_name: "Client".to_owned(), methods: vec![method] };
+    let method =
+        MethodDescriptor { request: type_info.clone(), reply: type_info, ..MethodDescriptor::of::<(), ()>("m") };
+    let client = ServiceDescriptor { trait_name: "Client".to_owned(), version: String::new(), methods: vec![method] };
     match client.bind(server) {
         Ok(map) => {
             let index = map.get(MethodIndex(0));

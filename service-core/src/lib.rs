@@ -8,6 +8,7 @@
 #![deny(unsafe_code)] // The files that allow it, and why: `MAY_BE_UNSAFE` in `xtask/src/source.rs`.
 
 mod assured;
+mod call;
 mod channel;
 mod context;
 mod descriptor;
@@ -19,28 +20,34 @@ mod handler;
 mod histogram;
 mod lock;
 mod message;
+mod metadata;
 mod names;
+pub mod scope;
 mod scratch;
 mod stats;
 mod status;
+mod stream;
 mod transport;
 mod typed;
 
 pub use assured::Assurance;
+pub use call::{CallRequest, Form, Ticket};
 pub use channel::Channel;
 pub use context::{Caller, CancelProbe, Context, Deadline, NeverCancelled, monotonic_ns};
 pub use descriptor::{Fingerprint, MethodDescriptor, MethodMap, ServiceDescriptor, TypeInfo};
-pub use handler::{Handler, MethodIndex, ReplySink};
+pub use handler::{CallFuture, Handler, MethodIndex, ReplySink, ServerCall, Style};
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use lock::lock_until;
 pub use message::{
     BlockWriter, Decode, Encode, EncodeError, Encoded, MAX_MESSAGE_LEN, Sink, SinkFull, encode_block, encode_small,
 };
+pub use metadata::{Metadata, Priority, TraceContext};
 pub use names::{
     Address, InstanceId, MAX_INSTANCE_LEN, MAX_LABEL_LEN, MAX_SERVICE_LEN, NameError, NameKind, Namespace, ServiceName,
 };
 pub use stats::{MethodSnapshot, MethodStats, ServiceStats};
 pub use status::{Code, Outcome, Status};
+pub use stream::{Opened, Shape, StreamReceiver, StreamSender};
 pub use transport::{CallTimes, Connector, InstanceInfo, Registry, Transport};
 pub use typed::{
     ByRef, Bytes, MAX_DEPTH, Message, MessageSerializer, Owned, Readable, Reply, ReplyWith, Str, Writable, access,

@@ -143,7 +143,11 @@ mod tests {
 
     fn two_methods() -> ServiceStats {
         let methods = ["first", "second"].map(MethodDescriptor::of::<(), ()>);
-        ServiceStats::new(&ServiceDescriptor { trait_name: "Two".into(), methods: methods.into() })
+        ServiceStats::new(&ServiceDescriptor {
+            trait_name: "Two".into(),
+            version: String::new(),
+            methods: methods.into(),
+        })
     }
 
     #[test]
@@ -165,8 +169,11 @@ mod tests {
 
     #[test]
     fn what_writers_count_alone_is_in_the_sum() {
-        let descriptor =
-            ServiceDescriptor { trait_name: "One".into(), methods: [MethodDescriptor::of::<(), ()>("only")].into() };
+        let descriptor = ServiceDescriptor {
+            trait_name: "One".into(),
+            version: String::new(),
+            methods: [MethodDescriptor::of::<(), ()>("only")].into(),
+        };
         let stats = ServiceStats::with_writers(&descriptor, 2);
         std::thread::scope(|scope| {
             for writer in 0..3 {

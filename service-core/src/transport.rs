@@ -1,14 +1,16 @@
 //! The seam between clients and whatever carries their calls.
 
+use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context as Wakers, Poll};
 
+use crate::call::{CallRequest, Ticket};
 use crate::context::Deadline;
 use crate::descriptor::ServiceDescriptor;
-use crate::handler::MethodIndex;
-use crate::message::{Decode, Encode};
+use crate::message::Decode;
 use crate::names::Address;
-use crate::status::Status;
+use crate::status::{Code, Outcome, Status};
+use crate::stream::{Opened, Shape};
 
 /// The two time stamps of a call, readings of [`monotonic_ns`](crate::monotonic_ns), shared by all
 /// layers.
@@ -37,20 +39,73 @@ pub trait Transport: Send + Sync {
 
     /// Carries one call and waits for its end, at most until the deadline.
     ///
-    /// `method` is the server's index. `timeout` is relative, so that one clock reading gives both
-    /// `times.started_ns` and the deadline. `reply` gets the answer's bytes. `times` is set
+    /// One clock reading gives both `times.started_ns` and the deadline. `reply` gets the answer's bytes. `times` is set
     /// whenever the transport took the call, also if it failed.
     ///
     /// # Errors
     /// The handler's status, or the transport's own with an exact outcome.
-    fn call(
-        &self,
-        method: MethodIndex,
-        timeout: Option<Duration>,
-        request: &dyn Encode,
-        reply: &mut dyn Decode,
-        times: &mut CallTimes,
-    ) -> Result<(), Status>;
+    fn call(&self, call: &CallRequest<'_>, reply: &mut dyn Decode, times: &mut CallTimes) -> Result<(), Status>;
+
+    /// Sends a call off without waiting for its end. Pending while there is no room for it; then woken when there may be.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call); nothing is in flight then.
+    fn poll_start(&self, cx: &mut Wakers<'_>, call: &CallRequest<'_>) -> Poll<Result<Ticket, Status>> {
+        let _ = (cx, call);
+        Poll::Ready(Err(not_carried("calls that nobody waits for")))
+    }
+
+    /// Sends several calls off, announced to the service together. Waits for room, each call until its own deadline.
+    /// `tickets` gets one for each call that was taken, in their order.
+    ///
+    /// # Errors
+    /// Why the first call that was not taken was not; those behind it were not tried.
+    fn start_all(&self, calls: &[CallRequest<'_>], tickets: &mut Vec<Ticket>) -> Result<(), Status> {
+        let _ = (calls, tickets);
+        Err(not_carried("calls that nobody waits for"))
+    }
+
+    /// Asks for the end of a call in flight; pending, it wakes the task that asked last. A ready answer ends the ticket.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    fn poll(&self, cx: &mut Wakers<'_>, ticket: &Ticket, reply: &mut (dyn Decode + Send)) -> Poll<Result<(), Status>> {
+        let _ = (cx, ticket, reply);
+        Poll::Ready(Err(not_carried("calls that nobody waits for")))
+    }
+
+    /// Waits for the end of a call in flight, at most until its deadline. Ends the ticket.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    fn wait(&self, ticket: Ticket, reply: &mut dyn Decode) -> Result<(), Status> {
+        let _ = (ticket, reply);
+        Err(not_carried("calls that nobody waits for"))
+    }
+
+    /// Gives a call in flight up: its handler is told. Ends the ticket.
+    fn cancel(&self, ticket: Ticket) {
+        let _ = ticket;
+    }
+
+    /// Sends a call with streams off. Does not wait for the service.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call); nothing is in flight then.
+    fn open(&self, call: &CallRequest<'_>, shape: Shape) -> Result<Opened, Status> {
+        let _ = (call, shape);
+        Err(not_carried("streams"))
+    }
+
+    /// The handler itself, as its adapter offers it to clients of the same program, if the service is in this process.
+    fn local(&self) -> Option<&dyn Any> {
+        None
+    }
+}
+
+#[cold]
+fn not_carried(what: &str) -> Status {
+    Status::new(Code::Unimplemented, Outcome::NotRun, format!("this transport does not carry {what}"))
 }
 
 /// A live instance of a service.

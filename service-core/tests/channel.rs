@@ -16,7 +16,7 @@ const GONE: MethodIndex = MethodIndex(1);
 
 static CLIENT: LazyLock<ServiceDescriptor> = LazyLock::new(|| {
     let methods = vec![MethodDescriptor::of::<(u32,), u32>("double"), MethodDescriptor::of::<(), ()>("gone")];
-    ServiceDescriptor { trait_name: "Doubler".into(), methods }
+    ServiceDescriptor { trait_name: "Doubler".into(), version: String::new(), methods }
 });
 
 /// Doubles what it gets, and refuses zero. Its method has another index than the client's.
@@ -25,7 +25,7 @@ struct Doubler(ServiceDescriptor);
 impl Doubler {
     fn new() -> Self {
         let methods = vec![MethodDescriptor::of::<(), ()>("newer"), MethodDescriptor::of::<(u32,), u32>("double")];
-        Self(ServiceDescriptor { trait_name: "Doubler".into(), methods })
+        Self(ServiceDescriptor { trait_name: "Doubler".into(), version: String::new(), methods })
     }
 }
 

@@ -22,7 +22,7 @@ mod larger {
 }
 
 fn service(methods: impl IntoIterator<Item = MethodDescriptor>) -> ServiceDescriptor {
-    ServiceDescriptor { trait_name: "Some".into(), methods: methods.into_iter().collect() }
+    ServiceDescriptor { trait_name: "Some".into(), version: String::new(), methods: methods.into_iter().collect() }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use service_core::ServiceDescriptor;
 
 /// Version of everything two programs must agree on beyond [`shm_ring::LAYOUT_VERSION`].
-pub(crate) const PROTOCOL_VERSION: u32 = 2;
+pub(crate) const PROTOCOL_VERSION: u32 = 3;
 
 const MAGIC: [u8; 4] = *b"swb1";
 

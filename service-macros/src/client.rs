@@ -60,6 +60,7 @@ pub(crate) fn write(service: &Service) -> TokenStream {
                 static DESCRIPTOR: #support::OnceLock<#support::ServiceDescriptor> = #support::OnceLock::new();
                 DESCRIPTOR.get_or_init(|| #support::ServiceDescriptor {
                     trait_name: ::std::string::String::from(#trait_name),
+                    version: ::std::string::String::new(),
                     methods: ::std::vec![#(#descriptors),*],
                 })
             }

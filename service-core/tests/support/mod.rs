@@ -6,12 +6,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rkyv::util::AlignedVec;
 use service_core::{
-    Address, BlockWriter, CallTimes, Caller, Code, Connector, Context, Deadline, Decode, Encode, Encoded, Handler,
-    InstanceInfo, MethodIndex, NeverCancelled, Outcome, Registry, ReplySink, ServiceDescriptor, SinkFull, Status,
+    Address, BlockWriter, CallRequest, CallTimes, Caller, Code, Connector, Context, Deadline, Decode, Encode, Encoded,
+    Handler, InstanceInfo, NeverCancelled, Outcome, Registry, ReplySink, ServiceDescriptor, SinkFull, Status,
     Transport, encode_block, encode_small, monotonic_ns,
 };
 
@@ -90,21 +89,14 @@ impl Transport for Loopback {
         self.alive.load(Ordering::Relaxed)
     }
 
-    fn call(
-        &self,
-        method: MethodIndex,
-        timeout: Option<Duration>,
-        request: &dyn Encode,
-        reply: &mut dyn Decode,
-        times: &mut CallTimes,
-    ) -> Result<(), Status> {
+    fn call(&self, call: &CallRequest<'_>, reply: &mut dyn Decode, times: &mut CallTimes) -> Result<(), Status> {
         times.started_ns = monotonic_ns();
-        let deadline = timeout.map(|timeout| Deadline::starting_at(times.started_ns, timeout));
+        let deadline = call.timeout.map(|timeout| Deadline::starting_at(times.started_ns, timeout));
         let mut memory = Memory::default();
-        memory.put(request)?;
+        memory.put(call.message)?;
         let mut sent = Sent(None);
         let context = Context::new(deadline, CALLER, &NeverCancelled);
-        let result = self.handler.call(&context, method, memory.bytes(), &mut sent);
+        let result = self.handler.call(&context, call.method, memory.bytes(), &mut sent);
         times.ended_ns = monotonic_ns();
         result?;
         match &sent.0 {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use service_core::{
-    Assurance, CallTimes, Code, Deadline, Decode, Encode, Encoded, MethodIndex, Outcome, ServiceDescriptor, Status,
-    Transport, encode_block, encode_small,
+    Assurance, CallRequest, CallTimes, Code, Deadline, Decode, Encode, Encoded, MethodIndex, Outcome,
+    ServiceDescriptor, Status, Transport, encode_block, encode_small,
 };
 use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef, Lent};
 use shm_ring::cells::{Claim, Refused};
@@ -518,14 +518,8 @@ impl Transport for LocalConnection {
         self.is_open()
     }
 
-    fn call(
-        &self,
-        method: MethodIndex,
-        timeout: Option<Duration>,
-        request: &dyn Encode,
-        reply: &mut dyn Decode,
-        times: &mut CallTimes,
-    ) -> Result<(), Status> {
+    fn call(&self, call: &CallRequest<'_>, reply: &mut dyn Decode, times: &mut CallTimes) -> Result<(), Status> {
+        let CallRequest { method, timeout, message: request, .. } = *call;
         if !self.home.is_here() {
             return Err(self.forked());
         }

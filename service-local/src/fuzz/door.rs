@@ -141,7 +141,7 @@ struct Nothing(ServiceDescriptor);
 
 impl Nothing {
     fn new() -> Self {
-        Self(ServiceDescriptor { trait_name: "Nothing".to_owned(), methods: Vec::new() })
+        Self(ServiceDescriptor { trait_name: "Nothing".to_owned(), version: String::new(), methods: Vec::new() })
     }
 }
 
