@@ -12,6 +12,8 @@ mod call;
 mod channel;
 mod context;
 mod descriptor;
+mod details;
+pub mod envelope;
 mod forms;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -35,6 +37,7 @@ pub use call::{CallRequest, Form, Ticket};
 pub use channel::Channel;
 pub use context::{Caller, CancelProbe, Context, Deadline, NeverCancelled, monotonic_ns};
 pub use descriptor::{Fingerprint, MethodDescriptor, MethodMap, ServiceDescriptor, TypeInfo};
+pub use details::{CallError, Failure, MAX_DETAILS_LEN, ServiceError};
 pub use handler::{CallFuture, Handler, MethodIndex, ReplySink, ServerCall, Style};
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use lock::lock_until;

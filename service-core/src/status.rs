@@ -1,6 +1,13 @@
 //! How a call ended: a code, what may have run, and a message.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::descriptor::short_name;
+use crate::details::{Extras, Value};
+use crate::typed::{Owned, Writable};
 
 /// The class of an ended call: gRPC's seventeen codes with gRPC's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +77,16 @@ impl Code {
     /// Gives the number that travels on the wire.
     pub const fn as_u8(self) -> u8 {
         self as u8
+    }
+
+    /// Gives gRPC's number.
+    pub const fn to_grpc(self) -> i32 {
+        self as i32
+    }
+
+    /// Reads gRPC's number; what gRPC does not have is [`Code::Unknown`], as its own libraries do it.
+    pub fn from_grpc(number: i32) -> Self {
+        u8::try_from(number).ok().and_then(Self::from_u8).unwrap_or(Self::Unknown)
     }
 
     /// Reads the number that travels on the wire; `None` for a number that no code has.
@@ -165,6 +182,7 @@ struct Parts {
     code: Code,
     outcome: Outcome,
     message: Box<str>,
+    extras: Option<Box<Extras>>,
 }
 
 impl Status {
@@ -174,7 +192,7 @@ impl Status {
     #[cold]
     pub fn new(code: Code, outcome: Outcome, message: impl Into<String>) -> Self {
         let code = if code == Code::Ok { Code::Unknown } else { code };
-        Self(Box::new(Parts { code, outcome, message: message.into().into_boxed_str() }))
+        Self(Box::new(Parts { code, outcome, message: message.into().into_boxed_str(), extras: None }))
     }
 
     /// Says which class of failure this is; never [`Code::Ok`].
@@ -197,6 +215,110 @@ impl Status {
     pub fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.0.outcome = outcome;
         self
+    }
+
+    /// Adds a value that callers get back by [`details`](Self::details); one longer than 64 KiB is left out.
+    #[must_use]
+    pub fn with_details<T: Writable>(mut self, value: &T) -> Self {
+        self.extras_mut().value = Value::of(value);
+        self
+    }
+
+    /// Gives the value that came with the failure, if it is a `T`.
+    pub fn details<T: Owned>(&self) -> Option<T> {
+        self.extras()?.value.as_ref()?.read()
+    }
+
+    /// Says that a new try may succeed after this time. It travels in milliseconds.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.extras_mut().retry_after = Some(after);
+        self
+    }
+
+    /// Says after which time a new try may succeed, if the service said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.extras()?.retry_after
+    }
+
+    /// Names the kind of the error that this was made of, such as `KeyError`.
+    #[must_use]
+    pub fn with_kind(mut self, kind: &str) -> Self {
+        self.extras_mut().kind = Some(kind.into());
+        self
+    }
+
+    /// Gives the kind of the error that this was made of, if it is known.
+    pub fn kind(&self) -> Option<&str> {
+        self.extras()?.kind.as_deref()
+    }
+
+    /// Makes the status of a handler whose own error is `error`: its kind is the type's name, its message the error's,
+    /// followed by those of its causes. An [`io::Error`] has a better one by `From`.
+    #[cold]
+    pub fn from_error<E: Error>(code: Code, error: &E) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        // Causes that go in a circle end here.
+        for _ in 0..16 {
+            let Some(error) = cause else { break };
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Self::new(code, Outcome::Ran, text).with_kind(&short_name(std::any::type_name::<E>()))
+    }
+
+    pub(crate) fn extras(&self) -> Option<&Extras> {
+        self.0.extras.as_deref()
+    }
+
+    pub(crate) fn with_extras(mut self, extras: Extras) -> Self {
+        self.0.extras = Some(Box::new(extras));
+        self
+    }
+
+    fn extras_mut(&mut self) -> &mut Extras {
+        self.0.extras.get_or_insert_default()
+    }
+}
+
+/// Which code stands for which kind of input and output error; others are [`Code::Unknown`].
+const KINDS: [(io::ErrorKind, Code); 17] = [
+    (io::ErrorKind::NotFound, Code::NotFound),
+    (io::ErrorKind::PermissionDenied, Code::PermissionDenied),
+    (io::ErrorKind::AlreadyExists, Code::AlreadyExists),
+    (io::ErrorKind::InvalidInput, Code::InvalidArgument),
+    (io::ErrorKind::TimedOut, Code::DeadlineExceeded),
+    (io::ErrorKind::OutOfMemory, Code::ResourceExhausted),
+    (io::ErrorKind::Unsupported, Code::Unimplemented),
+    (io::ErrorKind::ConnectionRefused, Code::Unavailable),
+    (io::ErrorKind::InvalidData, Code::DataLoss),
+    (io::ErrorKind::Interrupted, Code::Cancelled),
+    (io::ErrorKind::StorageFull, Code::ResourceExhausted),
+    (io::ErrorKind::ConnectionReset, Code::Unavailable),
+    (io::ErrorKind::ConnectionAborted, Code::Unavailable),
+    (io::ErrorKind::BrokenPipe, Code::Unavailable),
+    (io::ErrorKind::NotConnected, Code::Unavailable),
+    (io::ErrorKind::UnexpectedEof, Code::OutOfRange),
+    (io::ErrorKind::ResourceBusy, Code::FailedPrecondition),
+];
+
+impl From<io::Error> for Status {
+    /// For handlers: says [`Outcome::Ran`]; the kind is that of the error.
+    #[cold]
+    fn from(error: io::Error) -> Self {
+        let found = KINDS.iter().find(|(kind, _)| *kind == error.kind());
+        let code = found.map_or(Code::Unknown, |(_, code)| *code);
+        Self::new(code, Outcome::Ran, error.to_string()).with_kind(&format!("{:?}", error.kind()))
+    }
+}
+
+impl From<Status> for io::Error {
+    /// The error's kind is the nearest; the status is what it was made of.
+    fn from(status: Status) -> Self {
+        let found = KINDS.iter().find(|(_, code)| *code == status.code());
+        Self::new(found.map_or(io::ErrorKind::Other, |(kind, _)| *kind), status)
     }
 }
 
@@ -251,4 +373,4 @@ impl fmt::Display for Status {
     }
 }
 
-impl std::error::Error for Status {}
+impl Error for Status {}

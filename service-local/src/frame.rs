@@ -6,10 +6,10 @@
 //! |---|---|
 //! | 1 | call: slot (lower half) and its generation |
 //! | 2 | deadline, nanoseconds on the monotonic clock; zero if there is none |
-//! | 3 | method (16) and place (8) from the bottom, length of the payload in the upper half |
+//! | 3 | from the bottom: method (16), place (8), flags (8; bit 0: an envelope is behind the message), length of the payload in the upper half |
 //! | 4.. | payload, or the reference of the block that holds it |
 //!
-//! A reply is a slot: tag (code and outcome), length, place, and the same choice of payload or reference.
+//! A reply is a slot: tag (code, outcome, and whether a failure has details), length, place, and the same choice of payload or reference.
 //! *Place* zero is the cell or slot itself, one is the lane's arena, two and more are segments added later. A request can
 //! also be sealed memory that the client announced; its number stands where the reference would.
 
@@ -25,6 +25,11 @@ pub(crate) const KIND_CALL: u8 = 1;
 pub(crate) const SEALED: u8 = u8::MAX;
 
 const META_WORDS: usize = 3;
+
+const ENVELOPED: u64 = 1 << 24;
+
+/// In a reply's tag.
+const DETAILED: u32 = 1 << 16;
 
 /// Longest request that fits its cell, in bytes.
 pub(crate) const REQUEST_INLINE: usize = (BODY_WORDS - META_WORDS) * 8;
@@ -56,6 +61,8 @@ pub(crate) struct Meta {
     pub(crate) call: CallId,
     pub(crate) deadline_ns: Option<u64>,
     pub(crate) method: MethodIndex,
+    /// The payload is a message and an envelope behind it.
+    pub(crate) enveloped: bool,
 }
 
 impl Cell {
@@ -85,7 +92,8 @@ impl Cell {
         self.body[0] = meta.call.to_word();
         self.body[1] = meta.deadline_ns.unwrap_or(0);
         // Lengths are below 2^31 (`service_core::MAX_MESSAGE_LEN`).
-        self.body[2] = u64::from(meta.method.0) | u64::from(place) << 16 | (len as u64) << 32;
+        let flags = if meta.enveloped { ENVELOPED } else { 0 };
+        self.body[2] = u64::from(meta.method.0) | u64::from(place) << 16 | flags | (len as u64) << 32;
         &self.body[..META_WORDS + words]
     }
 
@@ -108,6 +116,7 @@ impl Cell {
             call: CallId::from_word(self.body[0]),
             deadline_ns: Some(self.body[1]).filter(|ns| *ns != 0),
             method: MethodIndex(target as u16),
+            enveloped: target & ENVELOPED != 0,
         };
         let len = (target >> 32) as usize;
         match (target >> 16) as u8 {
@@ -139,20 +148,37 @@ impl Reply {
 }
 
 /// How a call ended, as it stands in a reply's tag.
-pub(crate) fn tag(code: Code, outcome: Outcome) -> u32 {
-    u32::from(code.as_u8()) | u32::from(outcome.as_u8()) << 8
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) code: Code,
+    pub(crate) outcome: Outcome,
+    /// The payload is a failure with more than a sentence.
+    pub(crate) is_detailed: bool,
 }
 
-/// Reads a peer's tag; `None` for numbers that no code or outcome has.
-pub(crate) fn read_tag(tag: u32) -> Option<(Code, Outcome)> {
-    Some((Code::from_u8(tag as u8)?, Outcome::from_u8((tag >> 8) as u8)?))
+impl Ending {
+    pub(crate) fn to_tag(self) -> u32 {
+        let detailed = if self.is_detailed { DETAILED } else { 0 };
+        u32::from(self.code.as_u8()) | u32::from(self.outcome.as_u8()) << 8 | detailed
+    }
+
+    /// Reads a peer's tag; `None` for numbers that no code or outcome has.
+    pub(crate) fn from_tag(tag: u32) -> Option<Self> {
+        let (code, outcome) = (Code::from_u8(tag as u8)?, Outcome::from_u8((tag >> 8) as u8)?);
+        Some(Self { code, outcome, is_detailed: tag & DETAILED != 0 })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const META: Meta = Meta { call: CallId { slot: 7, generation: 9 }, deadline_ns: Some(5), method: MethodIndex(3) };
+    const META: Meta = Meta {
+        call: CallId { slot: 7, generation: 9 },
+        deadline_ns: Some(5),
+        method: MethodIndex(3),
+        enveloped: false,
+    };
 
     #[test]
     fn a_request_reads_back_as_it_was_sealed() {
@@ -163,7 +189,7 @@ mod tests {
         assert_eq!(cell.len_by_content(), Some((META_WORDS + 1) * 8));
         assert_eq!(cell.payload()[..3], [1, 2, 3]);
         let block = Payload::Block { place: 200, at: BlockRef::from_word(77 << 32 | 5), len: 1 << 30 };
-        let forever = Meta { deadline_ns: None, ..META };
+        let forever = Meta { deadline_ns: None, enveloped: true, ..META };
         cell.seal(forever, block);
         assert_eq!(cell.open(), Some((forever, block)));
     }
@@ -183,8 +209,11 @@ mod tests {
 
     #[test]
     fn every_code_and_outcome_survives_its_tag_and_other_numbers_do_not() {
-        assert_eq!(read_tag(tag(Code::Unauthenticated, Outcome::Ran)), Some((Code::Unauthenticated, Outcome::Ran)));
-        assert_eq!(read_tag(17), None);
-        assert_eq!(read_tag(3 << 8), None);
+        for is_detailed in [false, true] {
+            let ending = Ending { code: Code::Unauthenticated, outcome: Outcome::Ran, is_detailed };
+            assert_eq!(Ending::from_tag(ending.to_tag()), Some(ending));
+        }
+        assert_eq!(Ending::from_tag(17), None);
+        assert_eq!(Ending::from_tag(3 << 8), None);
     }
 }

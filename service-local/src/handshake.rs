@@ -128,7 +128,7 @@ mod tests {
         let mut bytes = FromClient::Grow { len: 1 }.to_bytes();
         bytes[4] = 9;
         let error = FromClient::read(&bytes).unwrap_err();
-        assert_eq!(error.to_string(), "protocol version of the peer is 9, this program has 2");
+        assert_eq!(error.to_string(), "protocol version of the peer is 9, this program has 3");
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use service_core::envelope::{Envelope, Enveloped, Sealed};
 use service_core::{
-    Assurance, CallRequest, CallTimes, Code, Deadline, Decode, Encode, Encoded, MethodIndex, Outcome,
-    ServiceDescriptor, Status, Transport, encode_block, encode_small,
+    Assurance, CallRequest, CallTimes, Code, Deadline, Decode, Encode, Encoded, Form, MAX_DETAILS_LEN, MethodIndex,
+    Outcome, ServiceDescriptor, Status, Transport, encode_block, encode_small,
 };
 use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef, Lent};
 use shm_ring::cells::{Claim, Refused};
@@ -25,7 +26,7 @@ use super::reading::Reading;
 use super::slots::{GivenUp, Waiting};
 use crate::copy::with_callers_room;
 use crate::errors;
-use crate::frame::{Cell, KIND_CALL, Meta, Payload, Reply, read_tag};
+use crate::frame::{Cell, Ending, KIND_CALL, Meta, Payload, Reply};
 use crate::growth::{Added, MAX_BYTES, Owners, Readers, block_for, index_of};
 use crate::handshake::{FromClient, FromServer};
 use crate::server::BlockSink;
@@ -39,8 +40,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// wait so long.
 const DEATH_NS: u64 = 250_000_000;
 
-/// Longest status message that is taken from a peer.
-const MAX_STATUS_BYTES: usize = 64 << 10;
+/// Longest failure that is taken from a peer: a sentence, and the details that may come with it.
+const MAX_STATUS_BYTES: usize = MAX_DETAILS_LEN + (64 << 10);
 
 /// How long one thread reads the socket before others may.
 const TURN: Duration = Duration::from_millis(2);
@@ -426,15 +427,15 @@ impl LocalConnection {
 
     #[inline]
     fn read_reply(&self, header: ReplyHeader, bytes: &[u8], reply: &mut dyn Decode) -> Result<(), Status> {
-        match read_tag(header.tag) {
-            Some((Code::Ok, _)) => match self.assurance {
+        match Ending::from_tag(header.tag) {
+            Some(Ending { code: Code::Ok, .. }) => match self.assurance {
                 None => reply.decode(bytes),
                 Some(assurance) => reply.decode_assured(bytes, assurance),
             }
             .map_err(|status| status.with_outcome(Outcome::Ran)),
-            Some((code, outcome)) => {
-                let text = &bytes[..bytes.len().min(MAX_STATUS_BYTES)];
-                Err(Status::new(code, outcome, String::from_utf8_lossy(text)))
+            Some(Ending { code, outcome, is_detailed }) => {
+                let payload = &bytes[..bytes.len().min(MAX_STATUS_BYTES)];
+                Err(Status::from_failure(code, outcome, is_detailed, payload))
             }
             None => Err(self.broken("the tag of a reply")),
         }
@@ -519,7 +520,7 @@ impl Transport for LocalConnection {
     }
 
     fn call(&self, call: &CallRequest<'_>, reply: &mut dyn Decode, times: &mut CallTimes) -> Result<(), Status> {
-        let CallRequest { method, timeout, message: request, .. } = *call;
+        let CallRequest { method, timeout, .. } = *call;
         if !self.home.is_here() {
             return Err(self.forked());
         }
@@ -529,6 +530,12 @@ impl Transport for LocalConnection {
             // A deadline is never zero, the frame's word for "none".
             times.started_ns.saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)).max(1)
         });
+        let envelope = envelope_of(call)?;
+        let enveloped = envelope.as_ref().map(|envelope| Enveloped::new(call.message, envelope));
+        let request: &dyn Encode = match &enveloped {
+            None => call.message,
+            Some(enveloped) => enveloped,
+        };
         let mut cell = Cell::new();
         let not_run = |error: service_core::EncodeError| error.into_status(Outcome::NotRun);
         let (payload, mut large) = match encode_small(request, cell.payload_mut()).map_err(not_run)? {
@@ -540,7 +547,8 @@ impl Transport for LocalConnection {
         };
         let mut call = self.acquire(until_ns)?;
         let mut claim = self.claim(until_ns)?;
-        let body = cell.seal(Meta { call: call.id(), deadline_ns: until_ns, method }, payload);
+        let body =
+            cell.seal(Meta { call: call.id(), deadline_ns: until_ns, method, enveloped: envelope.is_some() }, payload);
         call.arm();
         let position = claim.commit(KIND_CALL, (body.len() * 8) as u16, body);
         if let Some(large) = &mut large {
@@ -579,6 +587,17 @@ impl Transport for LocalConnection {
         self.waiting.tell();
         result
     }
+}
+
+/// What goes beside the arguments; usually nothing.
+#[inline]
+fn envelope_of(call: &CallRequest<'_>) -> Result<Option<Sealed>, Status> {
+    if call.metadata.is_none() && call.form == Form::Typed {
+        return Ok(None);
+    }
+    let metadata = call.metadata.cloned().unwrap_or_default();
+    let envelope = Envelope { metadata, form: call.form, streams: None };
+    if envelope.is_empty() { Ok(None) } else { envelope.seal().map(Some) }
 }
 
 fn left(until_ns: Option<u64>) -> Duration {

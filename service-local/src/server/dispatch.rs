@@ -2,9 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use service_core::envelope::{self, Envelope};
 use service_core::{
-    BlockWriter, CancelProbe, Code, Context, Deadline, Encode, Encoded, Handler, MethodIndex, Outcome, ReplySink,
-    ServiceStats, SinkFull, Status, encode_block, encode_small,
+    BlockWriter, CancelProbe, Code, Context, Deadline, Encode, Encoded, Failure, Form, Handler, MethodIndex, Outcome,
+    ReplySink, ServiceStats, SinkFull, Status, encode_block, encode_small,
 };
 use shm_ring::arena::{Block, BlockRef};
 use shm_ring::clock;
@@ -12,7 +13,7 @@ use shm_ring::slot::{CallId, Finished, ReplyHeader};
 
 use super::lane::Lane;
 use crate::copy::Copy;
-use crate::frame::{Cell, Meta, Payload, REPLY_INLINE, Reply, SEALED, tag};
+use crate::frame::{Cell, Ending, Meta, Payload, REPLY_INLINE, Reply, SEALED};
 
 /// How a frame was dealt with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +77,10 @@ impl Dispatcher<'_> {
         let probe = SlotProbe { lane: responder.lane, call: responder.call };
         let deadline = meta.deadline_ns.map(Deadline::from_monotonic_ns);
         let ctx = Context::new(deadline, responder.lane.caller, &probe).assured(responder.lane.assurance);
-        let ran = catch_unwind(AssertUnwindSafe(|| self.handler.call(&ctx, meta.method, request, responder)));
+        let ran = catch_unwind(AssertUnwindSafe(|| match meta.enveloped {
+            false => self.handler.call(&ctx, meta.method, request, responder),
+            true => self.run_enveloped(&ctx, meta.method, request, responder),
+        }));
         if responder.prepared.is_none() {
             let status = match ran {
                 Ok(Err(status)) => status,
@@ -90,6 +94,22 @@ impl Dispatcher<'_> {
         let ns = clock::now_ns().saturating_sub(started_ns);
         self.stats.record(meta.method, code, ns);
         Dispatched::Ran { method: meta.method, ns }
+    }
+
+    /// The same of a request that something comes with beside the arguments.
+    fn run_enveloped(
+        &self,
+        ctx: &Context<'_>,
+        method: MethodIndex,
+        payload: &[u8],
+        reply: &mut Responder<'_>,
+    ) -> Result<(), Status> {
+        let (request, Envelope { metadata, form, .. }) = envelope::split(payload)?;
+        let ctx = ctx.with_metadata(Some(&metadata));
+        match form {
+            Form::Typed => self.handler.call(&ctx, method, request, reply),
+            Form::Dynamic => self.handler.call_dynamic(&ctx, method, request, reply),
+        }
     }
 
     #[cold]
@@ -141,6 +161,7 @@ impl CancelProbe for SlotProbe<'_> {
 struct Prepared {
     code: Code,
     outcome: Outcome,
+    is_detailed: bool,
     place: u8,
     len: usize,
     /// Words of `Responder::reply` in use.
@@ -174,7 +195,7 @@ impl<'a> Responder<'a> {
                 (place, written, 1)
             }
         };
-        self.prepared = Some(Prepared { code, outcome, place, len, words });
+        self.prepared = Some(Prepared { code, outcome, is_detailed: false, place, len, words });
         Ok(())
     }
 
@@ -191,7 +212,12 @@ impl<'a> Responder<'a> {
     #[cold]
     fn prepare_failure(&mut self, status: &Status) {
         let (code, outcome) = (status.code(), status.outcome());
-        if self.prepare(code, outcome, &Text(status.message())).is_err() {
+        let failure = Failure(status);
+        if self.prepare(code, outcome, &failure).is_ok() {
+            if let Some(prepared) = &mut self.prepared {
+                prepared.is_detailed = failure.is_detailed();
+            }
+        } else {
             // No room for the whole sentence: its beginning fits the slot.
             let _ = self.prepare(code, outcome, &Text(head(status.message(), REPLY_INLINE)));
         }
@@ -202,9 +228,11 @@ impl<'a> Responder<'a> {
     fn finish(&mut self) -> Code {
         self.finished = true;
         // Nothing prepared: not even the beginning of a sentence could be encoded, which a slice of bytes always can.
-        let nothing = Prepared { code: Code::Internal, outcome: Outcome::Ran, place: 0, len: 0, words: 0 };
-        let Prepared { code, outcome, place, len, words } = self.prepared.unwrap_or(nothing);
-        let header = ReplyHeader { tag: tag(code, outcome), len: len as u32, place };
+        let nothing =
+            Prepared { code: Code::Internal, outcome: Outcome::Ran, is_detailed: false, place: 0, len: 0, words: 0 };
+        let Prepared { code, outcome, is_detailed, place, len, words } = self.prepared.unwrap_or(nothing);
+        let tag = Ending { code, outcome, is_detailed }.to_tag();
+        let header = ReplyHeader { tag, len: len as u32, place };
         let finished = self.lane.shared.slots.finish(self.call, header, &self.reply.words[..words]);
         if place != 0
             && finished == Finished::Stale
