@@ -111,5 +111,5 @@ pub fn serve(mut end: PeerEnd, directory: &Path, spin_ns: u64) -> Result<(), Fai
 }
 
 fn open(directory: &Path, spin: Duration) -> Result<Switchboard, Failure> {
-    Ok(Switchboard::builder().runtime_dir(directory).namespace(NAMESPACE)?.spin(spin).open()?)
+    Ok(Switchboard::builder().in_process(false).runtime_dir(directory).namespace(NAMESPACE)?.spin(spin).open()?)
 }

@@ -3,11 +3,14 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::task::{Context as Wakers, Poll};
+use std::time::Duration;
 
 use crate::call::{CallRequest, Ticket};
-use crate::context::Deadline;
+use crate::context::{Context, Deadline};
 use crate::descriptor::ServiceDescriptor;
+use crate::handler::MethodIndex;
 use crate::message::Decode;
+use crate::metadata::Metadata;
 use crate::names::Address;
 use crate::status::{Code, Outcome, Status};
 use crate::stream::{Opened, Shape};
@@ -97,8 +100,21 @@ pub trait Transport: Send + Sync {
         Err(not_carried("streams"))
     }
 
-    /// The handler itself, as its adapter offers it to clients of the same program, if the service is in this process.
-    fn local(&self) -> Option<&dyn Any> {
+    /// Runs `run` as a call on this thread, with what the handler offers to clients of the same program
+    /// ([`Handler::local`](crate::Handler::local)): no message is written. `None`, and nothing was run, if the service is in
+    /// another process or offers nothing.
+    ///
+    /// # Errors
+    /// What `run` answers, or the transport's own, as [`call`](Self::call).
+    fn call_local(
+        &self,
+        method: MethodIndex,
+        timeout: Option<Duration>,
+        metadata: Option<&Metadata>,
+        times: &mut CallTimes,
+        run: &mut dyn FnMut(&Context<'_>, &dyn Any) -> Result<(), Status>,
+    ) -> Option<Result<(), Status>> {
+        let _ = (method, timeout, metadata, times, run);
         None
     }
 }

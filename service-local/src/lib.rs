@@ -24,6 +24,7 @@ mod frame;
 pub mod fuzz;
 mod growth;
 mod handshake;
+mod inside;
 mod names;
 mod runtime;
 mod server;

@@ -11,6 +11,7 @@ use shm_ring::{Home, Trust};
 
 use crate::client::{Cache, Settings};
 use crate::errors;
+use crate::inside;
 use crate::names::{address_of, parse_socket_name};
 use crate::server::Serve;
 
@@ -31,6 +32,7 @@ pub struct LocalBuilder {
     spin: Option<Duration>,
     trust: Option<Trust>,
     access: Access,
+    through_the_kernel: bool,
 }
 
 impl LocalBuilder {
@@ -75,6 +77,14 @@ impl LocalBuilder {
         self
     }
 
+    /// Whether services of this very process are called directly, on the caller's thread; they are by default. If not they
+    /// are called as those of other processes, by socket and shared memory.
+    #[must_use]
+    pub fn in_process(mut self, in_process: bool) -> Self {
+        self.through_the_kernel = !in_process;
+        self
+    }
+
     /// Opens the runtime: makes the directory if need be. Costs a few system calls.
     ///
     /// # Errors
@@ -96,8 +106,8 @@ impl LocalBuilder {
         // Opened to find out now rather than at the first call.
         to_connect(&dir, &self.access).map_err(|error| errors::not_run(&error))?;
         let home = Home::here().map_err(|error| errors::not_run(&error))?;
-        let Self { spin, access, .. } = self;
-        let shared = Shared { dir, namespace, spin, trust, access, cache: Cache::default(), home };
+        let Self { spin, access, through_the_kernel, .. } = self;
+        let shared = Shared { dir, namespace, spin, trust, access, through_the_kernel, cache: Cache::default(), home };
         Ok(LocalRuntime { shared: Arc::new(shared) })
     }
 }
@@ -128,6 +138,8 @@ struct Shared {
     spin: Option<Duration>,
     trust: Trust,
     access: Access,
+    /// Services of this process are called as those of others.
+    through_the_kernel: bool,
     cache: Cache,
     /// The connections are of no use in a child of the process that opened this.
     home: Home,
@@ -214,6 +226,11 @@ const PROBE: Duration = Duration::from_millis(200);
 impl Registry for LocalRuntime {
     fn connect(&self, address: &Address, deadline: Option<Deadline>) -> Result<Arc<dyn Transport>, Status> {
         let dir = self.directory(address.namespace.as_ref())?;
+        if !self.shared.through_the_kernel
+            && let Some(inside) = inside::find(dir.path(), address)
+        {
+            return Ok(inside);
+        }
         let connection = self.shared.cache.connect(&dir, address, self.settings(), deadline).map_err(|status| {
             // The socket's name says less than the address.
             if status.code() == Code::NotFound {

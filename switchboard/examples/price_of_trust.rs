@@ -59,7 +59,8 @@ fn main() -> Result<(), Status> {
     let mut running = Vec::new();
     let mut clients = Vec::new();
     for mode in modes {
-        let board = Switchboard::builder().runtime_dir(dir.join(mode.to_string())).trust(mode).open()?;
+        let board =
+            Switchboard::builder().in_process(false).runtime_dir(dir.join(mode.to_string())).trust(mode).open()?;
         running.push(board.serve("demo.price", PriceServer::new(Desk)).workers(1).start()?);
         clients.push(PriceClient::connect(&board, "demo.price")?);
     }

@@ -94,6 +94,12 @@ impl Builder {
         Self { local: self.local.access(access) }
     }
 
+    /// Whether services of this very process are called directly, on the caller's thread; they are by default. If not they
+    /// are called as those of other processes, by socket and shared memory.
+    pub fn in_process(self, in_process: bool) -> Self {
+        Self { local: self.local.in_process(in_process) }
+    }
+
     /// Opens the switchboard: makes the directory if need be. Costs a few system calls.
     ///
     /// # Errors

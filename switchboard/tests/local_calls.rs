@@ -476,7 +476,7 @@ fn the_number_of_threads_does_not_grow_with_connections() {
     let mut clients = Vec::new();
     for _ in 0..100 {
         // A switchboard of its own has a connection cache of its own.
-        let board = Switchboard::builder().runtime_dir(dir.path()).open().unwrap();
+        let board = Switchboard::builder().in_process(false).runtime_dir(dir.path()).open().unwrap();
         let client = DemoClient::connect(&board, "demo.many").unwrap();
         assert_eq!(client.echo([1; 8]).unwrap(), [1; 8]);
         clients.push((client, board));

@@ -158,7 +158,7 @@ fn window(mut call: impl FnMut(u32) -> Result<bool, Failure>) -> Result<Counted,
 }
 
 fn open(directory: &Path) -> Result<Switchboard, Failure> {
-    Ok(Switchboard::builder().runtime_dir(directory).namespace(NAMESPACE)?.spin(SPIN).open()?)
+    Ok(Switchboard::builder().in_process(false).runtime_dir(directory).namespace(NAMESPACE)?.spin(SPIN).open()?)
 }
 
 fn next_command() -> io::Result<Option<u8>> {

@@ -84,8 +84,8 @@ impl Dispatcher<'_> {
         if responder.prepared.is_none() {
             let status = match ran {
                 Ok(Err(status)) => status,
-                Ok(Ok(())) => self.bad_handler(meta.method, "returned without a reply"),
-                Err(panic) => self.bad_handler(meta.method, &format!("panicked: {}", panic_text(&*panic))),
+                Ok(Ok(())) => bad_handler(self.handler, self.instance, meta.method, "returned without a reply"),
+                Err(panic) => bad_handler(self.handler, self.instance, meta.method, &panicked(&*panic)),
             };
             responder.prepare_failure(&status);
         }
@@ -118,14 +118,14 @@ impl Dispatcher<'_> {
         let text = format!("deadline passed {late} ns before `{}` took the call", self.instance);
         Status::new(Code::DeadlineExceeded, Outcome::NotRun, text)
     }
+}
 
-    #[cold]
-    fn bad_handler(&self, method: MethodIndex, what: &str) -> Status {
-        let name = self.handler.descriptor().method(method).map_or("?", |method| &method.name);
-        let text = format!("handler of `{name}` in `{}` {what}", self.instance);
-        tracing::error!(service = self.instance, method = name, "{what}");
-        Status::new(Code::Internal, Outcome::Ran, text)
-    }
+/// The status of a call whose handler broke the rules of handlers.
+#[cold]
+pub(crate) fn bad_handler(handler: &dyn Handler, instance: &str, method: MethodIndex, what: &str) -> Status {
+    let name = handler.descriptor().method(method).map_or("?", |method| &method.name);
+    tracing::error!(service = instance, method = name, "{what}");
+    Status::new(Code::Internal, Outcome::Ran, format!("handler of `{name}` in `{instance}` {what}"))
 }
 
 /// A request's block, copied out; `None` if there is no such block, or it is shorter.
@@ -139,9 +139,11 @@ fn copied_request<'a>(lane: &Lane, place: u8, at: BlockRef, len: usize, copy: &'
     Some(room)
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+/// Says with what text a handler panicked, if it was a text.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("(no message)"))
 }
 
 /// The cancel flag in the call's slot, read only when the handler asks.

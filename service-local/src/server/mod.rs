@@ -10,7 +10,7 @@ mod sealed;
 mod segments;
 mod worker;
 
-pub(crate) use dispatch::BlockSink;
+pub(crate) use dispatch::{BlockSink, bad_handler, panicked};
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -35,6 +35,7 @@ use self::quota::Quota;
 use self::worker::{MethodCost, Poller};
 use crate::errors;
 use crate::growth;
+use crate::inside::{Guests, Inside, Place};
 use crate::names::{address_of, socket_name};
 use crate::runtime::LocalRuntime;
 
@@ -169,6 +170,7 @@ impl Serve {
         let mut running = RunningService {
             address: address_of(runtime.namespace_of(&address), address.service.clone(), instance),
             door: None,
+            place: None,
             hub: Arc::clone(&hub),
             threads: Vec::with_capacity(workers),
             home: Home::here().map_err(|error| errors::not_run(&error))?,
@@ -176,7 +178,8 @@ impl Serve {
         for index in 0..workers {
             running.threads.push(spawn_worker(&hub, index)?);
         }
-        running.door = Some(open_door(hub, dir, runtime.access())?);
+        running.door = Some(open_door(Arc::clone(&hub), Arc::clone(&dir), runtime.access())?);
+        running.place = Some(Place::take(dir.path().to_owned(), hub.instance.clone(), Inside::new(hub)));
         tracing::info!(service = %running.address, workers, "serving");
         Ok(running)
     }
@@ -214,6 +217,8 @@ fn open_door(hub: Arc<Hub>, dir: Arc<RuntimeDir>, access: &Access) -> Result<Wat
 pub struct RunningService {
     address: Address,
     door: Option<Watch>,
+    /// Where clients of this process find it.
+    place: Option<Place>,
     hub: Arc<Hub>,
     threads: Vec<JoinHandle<()>>,
     /// Where it is served.
@@ -269,6 +274,7 @@ impl Drop for RunningService {
         if !self.home.is_here() {
             return;
         }
+        self.place = None;
         self.door = None;
         self.hub.stop();
         let me = std::thread::current().id();
@@ -279,16 +285,19 @@ impl Drop for RunningService {
                 let _ = thread.join();
             }
         }
+        self.hub.guests.wait();
         self.hub.visitors.clear();
     }
 }
 
 /// What workers, door and connections of one instance share.
-struct Hub {
+pub(crate) struct Hub {
     /// `service@instance`.
-    instance: String,
-    handler: Arc<dyn Handler>,
-    stats: ServiceStats,
+    pub(crate) instance: String,
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) stats: ServiceStats,
+    /// Callers of this process.
+    pub(crate) guests: Guests,
     costs: Box<[MethodCost]>,
     ready: ReadySet,
     /// Sent to each client, so that it can ring.
@@ -341,6 +350,7 @@ impl Hub {
         let (ready, ready_fd, lane_layout) = make().map_err(|error| errors::not_run(&error))?;
         Ok(Self {
             instance,
+            guests: Guests::default(),
             stats: ServiceStats::new(handler.descriptor()),
             costs: handler.descriptor().methods.iter().map(|_| MethodCost::new()).collect(),
             handler,
@@ -368,7 +378,7 @@ impl Hub {
         })
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 

@@ -14,6 +14,11 @@ pub fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// The effective group of this process.
+pub fn own_gid() -> u32 {
+    rustix::process::getegid().as_raw()
+}
+
 /// The process that connected, or that listens; credentials of that moment.
 #[derive(Debug)]
 pub struct Peer {

@@ -14,7 +14,7 @@ mod watcher;
 pub use access::Access;
 pub use directory::{RuntimeDir, SOCKET_SUFFIX};
 pub(crate) use gifts::refuse_descriptors;
-pub use identity::{Peer, own_uid};
+pub use identity::{Peer, own_gid, own_uid};
 pub(crate) use socket::file_name;
 pub use socket::{Connection, Listener, MAX_MESSAGE, Received};
 pub use watcher::{Event, Next, Watch, Watched, watch};

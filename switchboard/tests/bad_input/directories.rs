@@ -91,7 +91,7 @@ pub fn use_a_full_disk(parent: Line) {
         parent.say(format!("SKIP: no file system can be mounted here ({errno}): a full disk was NOT tested"));
         return;
     }
-    let board = Switchboard::builder().runtime_dir(&disk).open().unwrap();
+    let board = Switchboard::builder().in_process(false).runtime_dir(&disk).open().unwrap();
     let fill = || (0..).map(|i| disk.join(format!("filler{i}"))).take_while(|path| std::fs::write(path, "").is_ok());
     let filled: Vec<_> = fill().collect();
     assert!(!filled.is_empty());
@@ -152,5 +152,5 @@ pub fn be_a_stranger(parent: Line) {
     let board = Switchboard::from_env().unwrap();
     tell(board.serve(NAME, EchoServer::new(Plain)).workers(1).start().unwrap_err());
     let below = std::path::PathBuf::from(std::env::var_os("SWITCHBOARD_RUNTIME_DIR").unwrap()).join("below");
-    tell(Switchboard::builder().runtime_dir(below).open().unwrap_err());
+    tell(Switchboard::builder().in_process(false).runtime_dir(below).open().unwrap_err());
 }

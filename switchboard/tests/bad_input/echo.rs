@@ -57,7 +57,7 @@ impl Place {
     }
 
     pub fn board(&self) -> Switchboard {
-        Switchboard::builder().runtime_dir(self.0.path()).open().expect("the directory is ours")
+        Switchboard::builder().in_process(false).runtime_dir(self.0.path()).open().expect("the directory is ours")
     }
 
     /// Names the runtime directory to a child.

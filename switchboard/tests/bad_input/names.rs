@@ -24,7 +24,12 @@ fn a_bad_name_of_a_service_an_instance_or_a_namespace_is_refused_and_makes_nothi
     let place = Place::new();
     let board = place.board();
     for name in bad() {
-        let status = Switchboard::builder().runtime_dir(place.file("")).namespace(&name).map(|_| ()).unwrap_err();
+        let status = Switchboard::builder()
+            .in_process(false)
+            .runtime_dir(place.file(""))
+            .namespace(&name)
+            .map(|_| ())
+            .unwrap_err();
         is_told("namespace", &name, &status);
         for address in [name.clone(), format!("test.echo@{name}"), format!("svc://{name}/test.echo")] {
             is_told("to connect to", &name, &EchoClient::connect(&board, &address).unwrap_err());

@@ -45,7 +45,8 @@ impl Echo for Silent {
 pub fn call_in_a_storm(parent: Line) {
     let place = Place::new();
     // Without polling every call sleeps on both sides.
-    let board = || Switchboard::builder().runtime_dir(place.file("")).spin(Duration::ZERO).open().unwrap();
+    let board =
+        || Switchboard::builder().in_process(false).runtime_dir(place.file("")).spin(Duration::ZERO).open().unwrap();
     let mut other_process = place.child("service");
     other_process.expect("serving");
     let storm = Storm::begin(INTERVAL);
@@ -65,7 +66,8 @@ pub fn call_in_a_storm(parent: Line) {
     let mine = Place::new();
     let running = serve_here(&mine.board());
     for i in 0..50 {
-        let board = Switchboard::builder().runtime_dir(mine.file("")).spin(Duration::ZERO).open().unwrap();
+        let board =
+            Switchboard::builder().in_process(false).runtime_dir(mine.file("")).spin(Duration::ZERO).open().unwrap();
         let client: EchoClient = connect(&board).unwrap();
         assert_eq!(verdict(&client, &vec![7; i * 10_000]), "right", "connection {i}");
     }

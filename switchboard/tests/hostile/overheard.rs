@@ -84,7 +84,12 @@ pub fn between<T: Send + 'static>(
     call: impl FnOnce(Switchboard) -> T + Send + 'static,
 ) -> (Vec<u8>, Socket, thread::JoinHandle<T>) {
     let dir = TempDir::new();
-    let board = Switchboard::builder().runtime_dir(dir.path()).trust(trust).open().expect("the directory is ours");
+    let board = Switchboard::builder()
+        .in_process(false)
+        .runtime_dir(dir.path())
+        .trust(trust)
+        .open()
+        .expect("the directory is ours");
     // Makes the namespace's directory.
     assert_eq!(board.list(), Ok(vec![]));
     let own_door = seqpacket();

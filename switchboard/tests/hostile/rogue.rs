@@ -51,7 +51,12 @@ fn clients_of_a_service_that_spoils_their_memory_get_answers_or_errors_in_time()
         let dir = TempDir::new();
         let mut service = Child::start("rogue service", &[(RUNTIME_DIR, dir.path())]);
         service.expect("serving");
-        let board = Switchboard::builder().runtime_dir(dir.path()).trust(trust).open().expect("the directory is ours");
+        let board = Switchboard::builder()
+            .in_process(false)
+            .runtime_dir(dir.path())
+            .trust(trust)
+            .open()
+            .expect("the directory is ours");
         let until = Instant::now() + duration;
         let (mut right, mut wrong, mut failed, mut connections) = (0_u64, 0_u64, 0_u64, 0_u64);
         while Instant::now() < until {

@@ -31,7 +31,12 @@ pub fn serve(mut parent: Line) {
 }
 
 fn board(dir: &Path) -> Switchboard {
-    Switchboard::builder().runtime_dir(dir).trust(Trust::ISOLATED).open().expect("the directory is ours")
+    Switchboard::builder()
+        .in_process(false)
+        .runtime_dir(dir)
+        .trust(Trust::ISOLATED)
+        .open()
+        .expect("the directory is ours")
 }
 
 /// What a client says that sends a large request: its greeting, its announcement, and the sealed memory beside that.

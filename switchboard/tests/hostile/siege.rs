@@ -87,7 +87,7 @@ impl Ground {
 
     /// A client with a connection of its own.
     pub fn client(&self) -> Result<BesiegedClient, Status> {
-        let board = Switchboard::builder().runtime_dir(&self.runtime_dir).open()?;
+        let board = Switchboard::builder().in_process(false).runtime_dir(&self.runtime_dir).open()?;
         BesiegedClient::connect(&board, NAME)
     }
 }

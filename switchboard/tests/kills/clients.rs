@@ -43,12 +43,12 @@ pub fn call(mut line: Line) {
     let mut hear = || line.hear().expect("a line");
     let (dir, what) = (hear(), hear());
     let spin = CALLS.iter().find(|(name, ..)| *name == what).map_or(0, |(.., us)| *us);
-    let builder = Switchboard::builder().runtime_dir(&dir).spin(Duration::from_micros(spin));
+    let builder = Switchboard::builder().in_process(false).runtime_dir(&dir).spin(Duration::from_micros(spin));
     let board = builder.open().expect("the directory is ours");
     let connect = || LedgerClient::connect(&board, NAME);
     if what == CONNECT {
         // What a process does only once is done.
-        let first = Switchboard::builder().runtime_dir(&dir).open().expect("the directory is ours");
+        let first = Switchboard::builder().in_process(false).runtime_dir(&dir).open().expect("the directory is ours");
         drop(LedgerClient::connect(&first, NAME).expect("somebody serves here"));
         drop(first);
         let connected = between_marks(connect);
@@ -79,7 +79,12 @@ struct Stays {
 impl Stays {
     fn new(spin: Duration) -> Self {
         let dir = TempDir::new();
-        let board = Switchboard::builder().runtime_dir(dir.path().join("run")).spin(spin).open().expect("ours");
+        let board = Switchboard::builder()
+            .in_process(false)
+            .runtime_dir(dir.path().join("run"))
+            .spin(spin)
+            .open()
+            .expect("ours");
         let desk = Desk::new(&dir.path().join("notes"), None);
         let running = board.serve(NAME, LedgerServer::new(desk)).workers(1).start().expect("nobody serves here");
         let client = LedgerClient::connect(&board, NAME).expect("it is served");
@@ -151,7 +156,8 @@ pub fn witness_of_connects(line: Line) {
     let stays = Stays::new(Duration::ZERO);
     let look = |()| {
         // Whoever comes behind the dead one is let in, after it.
-        let board = Switchboard::builder().runtime_dir(stays.dir.path().join("run")).open().expect("ours");
+        let board =
+            Switchboard::builder().in_process(false).runtime_dir(stays.dir.path().join("run")).open().expect("ours");
         let next = LedgerClient::connect(&board, NAME).expect("it is served");
         soon("the dead one's connection is let go", || stays.running.connections() == 2);
         drop((next, board));

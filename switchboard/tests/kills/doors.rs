@@ -23,7 +23,7 @@ pub fn witness(line: Line) {
     let mut kills = Kills::of("doors", &line);
     let dir = TempDir::new();
     let run = dir.path().join("run");
-    let board = || Switchboard::builder().runtime_dir(&run).open().expect("the directory is ours");
+    let board = || Switchboard::builder().in_process(false).runtime_dir(&run).open().expect("the directory is ours");
     // The watcher thread, which a process keeps for good, is there from now on.
     let mut service = start_service(&dir, 0);
     drop(LedgerClient::connect(&board(), NAME).expect("it is served"));

@@ -18,7 +18,11 @@ use crate::{WITHIN, soon};
 fn kill_consumer_mid_handler() {
     let dir = TempDir::new();
     let mut service = start_service(&dir, 0);
-    let board = Switchboard::builder().runtime_dir(dir.path().join("run")).open().expect("the directory is ours");
+    let board = Switchboard::builder()
+        .in_process(false)
+        .runtime_dir(dir.path().join("run"))
+        .open()
+        .expect("the directory is ours");
     let client = LedgerClient::connect(&board, NAME).expect("it is served");
     let (tell, told) = std::sync::mpsc::channel();
     let calls: Vec<_> = (1..=3)
@@ -55,7 +59,7 @@ const CROWD: usize = 64;
 /// Role: makes a call that is not answered while anybody waits for it.
 pub fn call_and_wait(mut line: Line) {
     let dir = line.hear().expect("a directory");
-    let board = Switchboard::builder().runtime_dir(dir).open().expect("the directory is ours");
+    let board = Switchboard::builder().in_process(false).runtime_dir(dir).open().expect("the directory is ours");
     let client = LedgerClient::connect(&board, NAME).expect("it is served");
     line.say("calling");
     // Killed in this call, or before it.
@@ -68,7 +72,7 @@ pub fn call_and_wait(mut line: Line) {
 fn kill_all_clients_at_once() {
     let dir = TempDir::new();
     let run = dir.path().join("run");
-    let board = Switchboard::builder().runtime_dir(&run).open().expect("the directory is ours");
+    let board = Switchboard::builder().in_process(false).runtime_dir(&run).open().expect("the directory is ours");
     let server = LedgerServer::new(Desk::new(&dir.path().join("notes"), None));
     let running: RunningService = board.serve(NAME, server).workers(2).start().expect("nobody else serves here");
     let mut crowd: Vec<Child> = (0..CROWD)

@@ -35,7 +35,8 @@ pub fn serve(line: Line) {
     let [notes, spin] = [NOTES, SPIN].map(|name| std::env::var(name).expect("the parent names it"));
     let spin = Duration::from_micros(spin.parse().expect("a number"));
     let dir = std::env::var_os("SWITCHBOARD_RUNTIME_DIR").expect("the parent names it");
-    let board = Switchboard::builder().runtime_dir(dir).spin(spin).open().expect("the directory is ours");
+    let board =
+        Switchboard::builder().in_process(false).runtime_dir(dir).spin(spin).open().expect("the directory is ours");
     let voice = line.voice();
     let desk = Desk::new(Path::new(&notes), Some(line));
     let running = board.serve(NAME, LedgerServer::new(desk)).workers(1).start().expect("nobody alive serves here");
@@ -78,7 +79,8 @@ pub fn witness(line: Line) {
     let dir = TempDir::new();
     let runtime = dir.path().join("run");
     let notes = dir.path().join("notes");
-    let board = Switchboard::builder().runtime_dir(&runtime).spin(Duration::ZERO).open().expect("ours");
+    let board =
+        Switchboard::builder().in_process(false).runtime_dir(&runtime).spin(Duration::ZERO).open().expect("ours");
     let mut level = None;
     let mut numbers = (1..).step_by(3);
     for (what, len, us) in SERVING {

@@ -46,7 +46,8 @@ fn all_connections_of_a_kill_are_let_go() {
     for spin in [Duration::ZERO, Duration::from_micros(50)] {
         let place = Place::new();
         // Workers that sleep at once, and workers that look again first.
-        let board = Switchboard::builder().runtime_dir(place.runtime_dir()).spin(spin).open().unwrap();
+        let board =
+            Switchboard::builder().in_process(false).runtime_dir(place.runtime_dir()).spin(spin).open().unwrap();
         let desk = NotaryServer::new(Desk::silent());
         let running = board.serve(NAME, desk).workers(2).start().unwrap();
         for _ in 0..3 {

@@ -137,7 +137,7 @@ impl Place {
     }
 
     pub fn board(&self) -> Switchboard {
-        Switchboard::builder().runtime_dir(self.runtime_dir()).open().expect("the directory is ours")
+        Switchboard::builder().in_process(false).runtime_dir(self.runtime_dir()).open().expect("the directory is ours")
     }
 
     /// Names the runtime directory to a child.

@@ -18,7 +18,13 @@ fn processes_find_each_other_by_the_environment_alone() {
     let service = notary::start_service(&environment);
     assert!(place.runtime_dir().join("blue").join(SOCKET).exists());
     assert_eq!(Child::start("client", &environment).ask("call"), "right");
-    let board = Switchboard::builder().runtime_dir(place.runtime_dir()).namespace("blue").unwrap().open().unwrap();
+    let board = Switchboard::builder()
+        .in_process(false)
+        .runtime_dir(place.runtime_dir())
+        .namespace("blue")
+        .unwrap()
+        .open()
+        .unwrap();
     let listed = board.list().unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].address.to_string(), "svc://blue/test.notary@1");
@@ -34,7 +40,8 @@ fn namespaces_do_not_see_each_other() {
     assert_eq!(Child::start("client", &[place.environment()]).ask("call"), "NOT_FOUND NotRun");
     let _green = notary::start_service(&in_namespace("green"));
     for namespace in ["blue", "green"] {
-        let board = Switchboard::builder().runtime_dir(place.runtime_dir()).namespace(namespace).unwrap();
+        let board =
+            Switchboard::builder().in_process(false).runtime_dir(place.runtime_dir()).namespace(namespace).unwrap();
         assert_eq!(board.open().unwrap().list().unwrap().len(), 1, "{namespace}");
     }
     assert_eq!(place.board().list().unwrap(), []);
@@ -65,7 +72,7 @@ fn mode(path: PathBuf) -> u32 {
 fn a_missing_runtime_directory_is_made_for_this_user_alone() {
     let place = Place::new();
     let dir = place.file("not/there/yet");
-    let board = Switchboard::builder().runtime_dir(&dir).open().unwrap();
+    let board = Switchboard::builder().in_process(false).runtime_dir(&dir).open().unwrap();
     assert_eq!(board.list().unwrap(), []);
     for made in [place.file("not"), place.file("not/there"), dir.clone(), dir.join("default")] {
         assert_eq!(mode(made.clone()), 0o700, "{}", made.display());
@@ -73,7 +80,7 @@ fn a_missing_runtime_directory_is_made_for_this_user_alone() {
 }
 
 fn refusal(dir: PathBuf) -> String {
-    let status = Switchboard::builder().runtime_dir(&dir).open().unwrap_err();
+    let status = Switchboard::builder().in_process(false).runtime_dir(&dir).open().unwrap_err();
     assert_eq!(short(&status), "FAILED_PRECONDITION NotRun", "{status}");
     assert!(status.message().contains(dir.to_str().unwrap()), "{status}");
     status.message().to_owned()

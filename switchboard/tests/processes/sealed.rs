@@ -109,7 +109,12 @@ pub fn call_and_be_killed(mut parent: Line) {
 }
 
 fn board(runtime_dir: PathBuf) -> Switchboard {
-    Switchboard::builder().runtime_dir(runtime_dir).trust(Trust::ISOLATED).open().expect("the directory is ours")
+    Switchboard::builder()
+        .in_process(false)
+        .runtime_dir(runtime_dir)
+        .trust(Trust::ISOLATED)
+        .open()
+        .expect("the directory is ours")
 }
 
 fn start(place: &Place, accepts: &str, bytes: &str) -> (Child, ScalesClient) {

@@ -59,7 +59,8 @@ fn client(place: &Place, uid: u32) -> Child {
 pub fn serve_all(mut parent: Line) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u32>().expect("a number"));
     let access = Access::default().mode(number(MODE).unwrap_or(0o666));
-    let open = Switchboard::builder().runtime_dir(std::env::var_os("SWITCHBOARD_RUNTIME_DIR").unwrap());
+    let open =
+        Switchboard::builder().in_process(false).runtime_dir(std::env::var_os("SWITCHBOARD_RUNTIME_DIR").unwrap());
     let board = open.access(access).open().expect("the directory is ours");
     let serve = board.serve(NAME, NotaryServer::new(Desk::silent())).workers(2);
     let serve = serve.max_connections_per_user(number(PER_USER).unwrap_or(1024));
@@ -274,7 +275,9 @@ fn a_user_has_so_many_connections_that_have_said_nothing_and_gets_them_back() {
 fn whoever_wants_to_be_isolated_is_by_either_sides_word() {
     for (ours, theirs) in [(Trust::ISOLATED, Trust::CHECKED), (Trust::CHECKED, Trust::ISOLATED)] {
         let place = Place::new();
-        let open = |trust| Switchboard::builder().runtime_dir(place.runtime_dir()).trust(trust).open().unwrap();
+        let open = |trust| {
+            Switchboard::builder().in_process(false).runtime_dir(place.runtime_dir()).trust(trust).open().unwrap()
+        };
         let desk = NotaryServer::new(Desk::silent());
         let _running = open(ours).serve(NAME, desk).start().unwrap();
         let client = NotaryClient::connect(&open(theirs), NAME).unwrap();

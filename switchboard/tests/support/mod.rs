@@ -65,6 +65,6 @@ impl Drop for TempDir {
 
 pub fn board() -> (Switchboard, TempDir) {
     let dir = TempDir::new();
-    let board = Switchboard::builder().runtime_dir(dir.path()).open().expect("the directory is ours");
+    let board = Switchboard::builder().in_process(false).runtime_dir(dir.path()).open().expect("the directory is ours");
     (board, dir)
 }

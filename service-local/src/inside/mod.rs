@@ -1,0 +1,162 @@
+//! Calls to a service of the same process: no socket, no lane, no copy between the two.
+//!
+//! A plain handler runs on the caller's own thread, between the encoding of the request and the decoding of the reply; a
+//! client of the same program that knows the handler's trait does not even encode ([`Transport::call_local`]). Nobody can
+//! end such a call from outside: the handler sees the deadline in its context, and a reply that comes later than the
+//! deadline is `DeadlineExceeded`, ran.
+
+mod guests;
+mod places;
+mod probe;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use service_core::{
+    CallRequest, CallTimes, Code, Context, Decode, Encode, Encoded, Form, Metadata, MethodIndex, Outcome, ReplySink,
+    ServiceDescriptor, Sink, Status, Transport, encode_small, scope,
+};
+use shm_ring::clock;
+
+pub(crate) use self::guests::Guests;
+pub(crate) use self::places::{Place, find};
+use self::probe::{InsideScope, Probe, own_caller};
+use crate::copy::{Copy, with_callers_room};
+use crate::server::{Hub, bad_handler, panicked};
+
+/// Longest message that is kept on the stack, in bytes.
+const SMALL: usize = 256;
+
+/// A service of this process, as its clients here call it.
+pub(crate) struct Inside {
+    hub: Arc<Hub>,
+}
+
+impl Inside {
+    pub(crate) fn new(hub: Arc<Hub>) -> Arc<Self> {
+        Arc::new(Self { hub })
+    }
+
+    /// What every call has around it: the service stays while it runs, panics end here, it is counted, and what it calls
+    /// itself inherits from it.
+    fn around(
+        &self,
+        method: MethodIndex,
+        timeout: Option<Duration>,
+        metadata: Option<&Metadata>,
+        times: &mut CallTimes,
+        run: impl FnOnce(&Context<'_>) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let _guest = self.hub.guests.enter(&self.hub).ok_or_else(|| self.gone())?;
+        times.started_ns = clock::now_ns();
+        let scope = Arc::new(InsideScope::new(times.started_ns, timeout, metadata));
+        let deadline = scope.deadline_of_call();
+        let probe = Probe(&scope);
+        let ctx = Context::new(deadline, own_caller(), &probe).with_metadata(metadata);
+        let ran = {
+            let _entered = scope::enter(Arc::clone(&scope) as Arc<dyn scope::Scope>);
+            catch_unwind(AssertUnwindSafe(|| run(&ctx)))
+        };
+        let result = ran.unwrap_or_else(|panic| Err(self.bad_handler(method, &panicked(&*panic))));
+        times.ended_ns = clock::now_ns();
+        let result = match deadline {
+            Some(deadline) if result.is_ok() && times.ended_ns >= deadline.as_monotonic_ns() => {
+                Err(self.late(times.ended_ns - deadline.as_monotonic_ns()))
+            }
+            _ => result,
+        };
+        let code = result.as_ref().map_or_else(Status::code, |()| Code::Ok);
+        self.hub.stats.record(method, code, times.elapsed_ns());
+        result
+    }
+
+    #[cold]
+    fn bad_handler(&self, method: MethodIndex, what: &str) -> Status {
+        bad_handler(&*self.hub.handler, &self.hub.instance, method, what)
+    }
+
+    #[cold]
+    fn gone(&self) -> Status {
+        let text = format!("`{}` of this process is not served any more", self.hub.instance);
+        Status::new(Code::Unavailable, Outcome::NotRun, text)
+    }
+
+    #[cold]
+    fn late(&self, ns: u64) -> Status {
+        let text = format!("`{}` answered {ns} ns after the deadline", self.hub.instance);
+        Status::new(Code::DeadlineExceeded, Outcome::Ran, text)
+    }
+}
+
+impl Transport for Inside {
+    fn descriptor(&self) -> &ServiceDescriptor {
+        self.hub.handler.descriptor()
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.hub.is_stopping()
+    }
+
+    fn call(&self, call: &CallRequest<'_>, reply: &mut dyn Decode, times: &mut CallTimes) -> Result<(), Status> {
+        with_encoded(call.message, Outcome::NotRun, |request| {
+            let mut answer = Answer { reply, decoded: None };
+            self.around(call.method, call.timeout, call.metadata, times, |ctx| {
+                match call.form {
+                    Form::Typed => self.hub.handler.call(ctx, call.method, request, &mut answer),
+                    Form::Dynamic => self.hub.handler.call_dynamic(ctx, call.method, request, &mut answer),
+                }?;
+                let decoded = answer.decoded.take();
+                decoded.unwrap_or_else(|| Err(self.bad_handler(call.method, "returned without a reply")))
+            })
+        })?
+    }
+
+    fn call_local(
+        &self,
+        method: MethodIndex,
+        timeout: Option<Duration>,
+        metadata: Option<&Metadata>,
+        times: &mut CallTimes,
+        run: &mut dyn FnMut(&Context<'_>, &dyn Any) -> Result<(), Status>,
+    ) -> Option<Result<(), Status>> {
+        let offer = self.hub.handler.local()?;
+        Some(self.around(method, timeout, metadata, times, |ctx| run(ctx, offer)))
+    }
+}
+
+/// Takes a handler's reply to its caller at once: both are the same thread.
+struct Answer<'a> {
+    reply: &'a mut dyn Decode,
+    decoded: Option<Result<(), Status>>,
+}
+
+impl ReplySink for Answer<'_> {
+    fn send(&mut self, message: &dyn Encode) -> Result<(), Status> {
+        if self.decoded.is_some() {
+            return Err(Status::internal("a call is answered once; the handler tried again"));
+        }
+        let decoded = with_encoded(message, Outcome::Ran, |bytes| self.reply.decode(bytes))?;
+        self.decoded = Some(decoded.map_err(|status| status.with_outcome(Outcome::Ran)));
+        Ok(())
+    }
+}
+
+/// Runs `with` on a message's bytes, which begin at a multiple of 16.
+fn with_encoded<T>(message: &dyn Encode, outcome: Outcome, with: impl FnOnce(&[u8]) -> T) -> Result<T, Status> {
+    #[repr(C, align(16))]
+    struct Small([u8; SMALL]);
+    let mut small = Small([0; SMALL]);
+    let refused = |error: service_core::EncodeError| error.into_status(outcome);
+    match encode_small(message, &mut small.0).map_err(refused)? {
+        Encoded::Inline(len) => Ok(with(&small.0[..len])),
+        Encoded::Large(len) => with_callers_room(|copy: &mut Copy| {
+            let room = copy.room(len);
+            let mut sink = Sink::slice(room);
+            message.encode(&mut sink).map_err(refused)?;
+            let written = sink.len();
+            Ok(with(&room[..written]))
+        }),
+    }
+}
