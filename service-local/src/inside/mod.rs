@@ -51,6 +51,11 @@ impl Inside {
     ) -> Result<(), Status> {
         let _guest = self.hub.guests.enter(&self.hub).ok_or_else(|| self.gone())?;
         times.started_ns = clock::now_ns();
+        times.ended_ns = times.started_ns;
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            let text = format!("no time was left to call `{}`", self.hub.instance);
+            return Err(Status::new(Code::DeadlineExceeded, Outcome::NotRun, text));
+        }
         let scope = Arc::new(InsideScope::new(times.started_ns, timeout, metadata));
         let deadline = scope.deadline_of_call();
         let probe = Probe(&scope);
