@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod board;
+pub mod testing;
 
 pub use board::{Builder, Serve, Switchboard};
 pub use rkyv;
