@@ -42,12 +42,7 @@ impl Producer {
     /// # Errors
     /// As [`claim_async`](Self::claim_async).
     #[cfg(not(loom))]
-    pub fn poll_claim(
-        &mut self,
-        cx: &Context<'_>,
-        turn: &mut Turn,
-        len: usize,
-    ) -> Poll<Result<Claim<'_>, ClaimError>> {
+    pub fn poll_claim(&mut self, cx: &Context<'_>, turn: &mut Turn, len: usize) -> Poll<Result<Claim<'_>, ClaimError>> {
         let Self { core, arena, space, .. } = self;
         let arena = arena.as_ref();
         // Every look counts every byte, as in `claim_async`.
