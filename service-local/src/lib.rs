@@ -28,9 +28,17 @@ mod inside;
 mod names;
 mod runtime;
 mod server;
+mod stream;
 mod trust;
 
 pub use runtime::{LocalBuilder, LocalRuntime, NAMESPACE_VARIABLE, RUNTIME_DIR_VARIABLE, TRUST_VARIABLE};
 pub use server::{RunningService, Serve};
 pub use shm_ring::Trust;
 pub use shm_ring::rendezvous::Access;
+
+#[cfg(test)]
+#[test]
+#[ignore = "a role of other tests"]
+fn role_of_a_child_process() {
+    test_support::child::play(&stream::ROLES);
+}

@@ -97,6 +97,8 @@ pub use frame::Frame;
 pub use layout::{MAX_CAPACITY, MIN_CAPACITY, SpscLayout};
 pub use producer::Producer;
 pub use ring::End;
+#[cfg(not(loom))]
+pub use tasks::Turn;
 
 /// Both ends of a ring between two threads.
 ///

@@ -16,6 +16,11 @@ use crate::spsc::producer::{Look, Producer};
 #[cfg(not(loom))]
 use crate::tasks::{Messages, Place, Pollable, Reactor, Receive};
 
+/// The place in line of whoever polls one end again and again, empty until it has to wait. Dropped, the place is given up.
+#[cfg(not(loom))]
+#[derive(Debug, Default)]
+pub struct Turn(Place);
+
 impl Producer {
     /// As [`claim`](Self::claim), for a task. While there is room: no system call, no lock.
     ///
@@ -29,6 +34,21 @@ impl Producer {
         let look = || core.room_at_last(arena, len, Look::Received);
         let room = space.wait_async(len, look).await??;
         Ok(Claim::new(core, arena, None, room, len))
+    }
+
+    /// As [`claim_async`](Self::claim_async), one poll of it: for futures that hold the end themselves. Pending, the task
+    /// is woken when it is to poll again.
+    ///
+    /// # Errors
+    /// As [`claim_async`](Self::claim_async).
+    #[cfg(not(loom))]
+    pub fn poll_claim(&mut self, cx: &Context<'_>, turn: &mut Turn, len: usize) -> Poll<Result<Claim<'_>, ClaimError>> {
+        let Self { core, arena, space, .. } = self;
+        let arena = arena.as_ref();
+        // Every look counts every byte, as in `claim_async`.
+        let look = || core.room_at_last(arena, len, Look::Received);
+        let room = ready!(space.poll(cx, &mut turn.0, len, look))??;
+        Poll::Ready(Ok(Claim::new(core, arena, None, room, len)))
     }
 
     /// As [`send`](Self::send), for a task.
@@ -75,6 +95,18 @@ impl Consumer {
         let Self { core, data, .. } = self;
         let found = data.wait_async(0, || look(core)).await??;
         Ok(Frame::new(core, found))
+    }
+
+    /// As [`recv_async`](Self::recv_async), one poll of it: for futures that hold the end themselves. Pending, the task is
+    /// woken when it is to poll again.
+    ///
+    /// # Errors
+    /// As [`recv_async`](Self::recv_async).
+    #[cfg(not(loom))]
+    pub fn poll_recv(&mut self, cx: &Context<'_>, turn: &mut Turn) -> Poll<Result<Frame<'_>, RecvError>> {
+        let Self { core, data, .. } = self;
+        let found = ready!(data.poll(cx, &mut turn.0, 0, || look(core)))??;
+        Poll::Ready(Ok(Frame::new(core, found)))
     }
 
     /// The payloads to come, as a [`Stream`](futures_core::Stream) that ends with the ring.
