@@ -11,7 +11,7 @@ use service_core::{
     Assurance, CallTimes, Code, Deadline, Decode, Encode, Encoded, MethodIndex, Outcome, ServiceDescriptor, Status,
     Transport, encode_block, encode_small,
 };
-use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef, Lent};
+use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef};
 use shm_ring::cells::{Claim, Refused};
 use shm_ring::lane::ClientLane;
 use shm_ring::ready::{Rang, ReadySet, Ringer};
@@ -399,7 +399,7 @@ impl LocalConnection {
             return self.deliver_a_copy(arena, at, header, reply);
         }
         // The block goes back when this is dropped, even by a reader that panics.
-        let bytes: Lent<'_> = arena.lent(at, len).map_err(|error| self.broken(&error.to_string()))?;
+        let bytes = trust::reply_in_place(arena, at, len).map_err(|error| self.broken(&error.to_string()))?;
         self.read_reply(header, &bytes, reply)
     }
 
