@@ -1,8 +1,9 @@
 //! Which mode of trust two sides of a connection agree on.
-#![allow(unsafe_code)] // A promise that the user made about the memory is passed on as one about the messages in it.
+#![allow(unsafe_code)] // What the agreed mode assumes of the peer is said where its payloads are read in place.
 
 use service_core::Assurance;
-use shm_ring::{BuildId, Trust};
+use shm_ring::arena::{ArenaReader, BlockRef, Lent, RequestBlocks};
+use shm_ring::{BuildId, Error, Trust};
 
 const TRUSTED: u8 = 0;
 const CHECKED: u8 = 1;
@@ -49,6 +50,26 @@ pub(crate) fn assurance(agreed: Trust) -> Option<Assurance> {
     // program, which keeps the protocol and writes only what the serializers make. That both sides have it, of one user and
     // one build, was compared when the connection was made; the descriptor's fingerprints say which types are meant.
     agreed.is_trusted().then(|| unsafe { Assurance::new() })
+}
+
+/// A request's block in place, until its call is finished. Not for isolated clients, whose blocks are copied out.
+///
+/// # Errors
+/// [`Error::Corrupt`] if there is no such block, or it is shorter.
+pub(crate) fn request_in_place(arena: &RequestBlocks, at: BlockRef, len: usize) -> Result<&[u8], Error> {
+    // SAFETY: the assumption of the modes that are not isolated: a client of our own user keeps the protocol, by which it
+    // writes a request's block no more from the commit of the request to the end of its call.
+    unsafe { arena.read(at, len) }
+}
+
+/// A reply's block in place, until what this gives is dropped. Not of services that are taken for isolated.
+///
+/// # Errors
+/// [`Error::Corrupt`] if there is no such block, it is shorter, or this life of it was read already.
+pub(crate) fn reply_in_place(arena: &ArenaReader, at: BlockRef, len: usize) -> Result<Lent<'_>, Error> {
+    // SAFETY: the assumption of the modes that are not isolated: a service of our own user keeps the protocol, by which it
+    // has lent the block with this reply and touches it no more before it is given back.
+    unsafe { arena.lent(at, len) }
 }
 
 /// What the client makes of the server's grant: `None` if that is weaker than what it asked for.

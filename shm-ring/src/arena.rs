@@ -3,33 +3,32 @@
 //! An arena is a row of blocks in a few size classes. One process allocates from it: the one that writes the payloads.
 //! Its free lists and generations are private to it, so no peer can break them. The other side reads a block in place,
 //! by its name ([`BlockRef`]), or copies it out, and gives it back by one store into a word that only it writes
-//! (`returned`); the owner
-//! sweeps these words when a class has run dry. There is no shared free list and no read-modify-write between
+//! (`returned`); the owner sweeps these words when a class has run dry. There is no shared free list and no read-modify-write between
 //! processes; what a killed reader had lent dies with the segment.
 //!
 //! An arena in a segment of its own has one owner and one reader for life: each is taken once. The two sides keep one
-//! promise that nothing here can check: a name is used for the payload that it was given for. Whoever breaks it reads
-//! other payloads of the same arena, in the mode `Checked` perhaps while they are written.
+//! promise that nothing here can check: a name is used for the payload that it was given for, and that is written no more.
+//! So to copy a payload out is safe, and whoever breaks the promise gets other bytes; to read it in place takes the word of
+//! the caller that it is kept ([`ArenaReader::lent`], [`RequestBlocks::read`]).
 
 mod layout;
+mod owner;
 mod reader;
 
-use std::fmt;
 use std::sync::Arc;
 
-use crossbeam_utils::CachePadded;
-
 pub use layout::{ArenaLayout, CLASSES, Class, MAX_BLOCK};
+pub use owner::{ArenaOwner, Block};
 #[cfg(not(loom))]
 pub use reader::Lent;
 pub use reader::{ArenaReader, RequestBlocks};
 
+#[cfg(not(loom))]
 use crate::error::Error;
 use crate::peer::PeerWord;
-use crate::segment::{HEADER_BYTES, Memory, Role, Segment};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
-
-const NONE: u32 = u32::MAX;
+#[cfg(not(loom))]
+use crate::segment::HEADER_BYTES;
+use crate::segment::Memory;
 
 /// Names a block and which of its lives, towards the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +63,9 @@ pub struct Returned {
     pub(crate) words: u32,
 }
 
+/// Where an arena's words and blocks are: what either side is made of.
 #[derive(Debug, Clone)]
-struct Arena {
+pub(crate) struct Arena {
     returned: Spot,
     blocks: Spot,
     layout: ArenaLayout,
@@ -73,12 +73,19 @@ struct Arena {
 
 impl Arena {
     /// `returned` words and blocks, one behind the other.
-    fn whole(memory: Arc<Memory>, offset: usize, layout: ArenaLayout) -> Self {
+    pub(crate) fn whole(memory: Arc<Memory>, offset: usize, layout: ArenaLayout) -> Self {
         let blocks = Spot { memory: Arc::clone(&memory), offset: offset + layout.returned_bytes() };
         Self { returned: Spot { memory, offset }, blocks, layout }
     }
 
+    /// Blocks in one place and their `returned` words in another.
+    #[cfg(not(loom))]
+    pub(crate) fn apart(blocks: Spot, returned: Spot, layout: ArenaLayout) -> Self {
+        Self { returned, blocks, layout }
+    }
+
     /// The blocks of a segment whose own `returned` words are not used.
+    #[cfg(not(loom))]
     fn beside(memory: Arc<Memory>, layout: ArenaLayout, returned: Returned) -> Result<Self, Error> {
         if layout.blocks() > returned.words {
             let (found, expected) = (layout.blocks().into(), returned.words.into());
@@ -93,407 +100,15 @@ impl Arena {
     }
 }
 
-/// The allocating side. Lock-free.
-pub struct ArenaOwner {
-    arena: Arena,
-    /// Per class: upper half a count that makes each head unique, lower half the first free block or `NONE`.
-    free: [CachePadded<AtomicU64>; CLASSES],
-    next: Box<[AtomicU32]>,
-    /// The life of each block; zero is never used, so a zeroed `returned` word matches nothing.
-    generations: Box<[AtomicU32]>,
-    /// Whether a block is with the reader: its generation, or zero.
-    lent: Box<[AtomicU32]>,
-}
-
-impl fmt::Debug for ArenaOwner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ArenaOwner").field("layout", &self.arena.layout).finish_non_exhaustive()
-    }
-}
-
-impl ArenaOwner {
-    pub(crate) fn new(segment: Arc<Memory>, offset: usize, layout: ArenaLayout) -> Self {
-        Self::of(Arena::whole(segment, offset, layout))
-    }
-
-    /// The owner of blocks in one place and their `returned` words in another.
-    #[cfg(not(loom))]
-    pub(crate) fn apart(blocks: Spot, returned: Spot, layout: ArenaLayout) -> Self {
-        Self::of(Arena { returned, blocks, layout })
-    }
-
-    fn of(arena: Arena) -> Self {
-        let layout = arena.layout;
-        let blocks = layout.blocks();
-        let zeros = || (0..blocks).map(|_| AtomicU32::new(0)).collect();
-        let next: Box<[AtomicU32]> = (0..blocks).map(|i| AtomicU32::new(i + 1)).collect();
-        let mut first = 0;
-        let free = layout.classes.map(|class| {
-            let head = if class.count == 0 { NONE } else { first };
-            if let Some(last) = (first + class.count).checked_sub(1).filter(|_| class.count > 0) {
-                next[last as usize].store(NONE, Ordering::Relaxed);
-            }
-            first += class.count;
-            CachePadded::new(AtomicU64::new(head.into()))
-        });
-        Self { arena, free, next, generations: zeros(), lent: zeros() }
-    }
-
-    /// The owner of an arena that has a segment to itself. There is one for each segment.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyAttached`] if it has, or had, an owner.
-    pub fn over(segment: &Segment<ArenaLayout>) -> Result<Self, Error> {
-        segment.take_role(Role::Producer)?;
-        Ok(Self::new(segment.memory(), HEADER_BYTES, *segment.layout()))
-    }
-
-    /// The same, where the reader cannot write the segment and gives blocks back elsewhere.
-    ///
-    /// # Errors
-    /// As [`over`](Self::over); [`Error::BadSegment`] if there are more blocks than words.
-    #[cfg(not(loom))]
-    pub fn over_with(segment: &Segment<ArenaLayout>, returned: Returned) -> Result<Self, Error> {
-        let arena = Arena::beside(segment.memory(), *segment.layout(), returned)?;
-        segment.take_role(Role::Producer)?;
-        Ok(Self::of(arena))
-    }
-
-    /// Bytes of the largest payload that can ever fit.
-    pub fn largest(&self) -> usize {
-        self.arena.layout.largest()
-    }
-
-    /// Takes a block of at least `len` bytes, the smallest that is free. `None` if all that would fit are lent.
-    pub fn allocate(&self, len: usize) -> Option<Block<'_>> {
-        let mut first = 0;
-        for (class, free) in self.arena.layout.classes.iter().zip(&self.free) {
-            let range = first..first + class.count;
-            first = range.end;
-            if class.count == 0 || (class.block as usize) < len {
-                continue;
-            }
-            let popped = self.pop(free).or_else(|| {
-                self.sweep(free, range);
-                self.pop(free)
-            });
-            if let Some(index) = popped {
-                let generation = self.generations[index as usize].load(Ordering::Relaxed).wrapping_add(1).max(1);
-                self.generations[index as usize].store(generation, Ordering::Relaxed);
-                return Some(Block { owner: self, at: BlockRef { index, generation }, written: 0, limit: len });
-            }
-        }
-        None
-    }
-
-    /// A block again that was suspended, with what was written to it and may be.
-    pub(crate) fn resume(&self, at: BlockRef, written: usize, limit: usize) -> Block<'_> {
-        Block { owner: self, at, written, limit }
-    }
-
-    /// Bytes of the largest block that could be had at this moment; zero if all are lent. Sweeps every class.
-    pub(crate) fn largest_free(&self) -> usize {
-        let mut first = 0;
-        let mut largest = 0;
-        for (class, free) in self.arena.layout.classes.iter().zip(&self.free) {
-            self.sweep(free, first..first + class.count);
-            first += class.count;
-            if free.load(Ordering::Relaxed) as u32 != NONE {
-                largest = largest.max(class.block as usize);
-            }
-        }
-        largest
-    }
-
-    fn pop(&self, free: &AtomicU64) -> Option<u32> {
-        // ORDERING: Acquire, pairs with the Release in `push`: the last holder is done with the block.
-        let mut head = free.load(Ordering::Acquire);
-        loop {
-            let index = head as u32;
-            if index == NONE {
-                return None;
-            }
-            let next = self.next[index as usize].load(Ordering::Relaxed);
-            let after = (head >> 32).wrapping_add(1) << 32 | u64::from(next);
-            // ORDERING: Acquire, as for the load above: a failed exchange gives the head that is tried next.
-            match free.compare_exchange(head, after, Ordering::Acquire, Ordering::Acquire) {
-                Ok(_) => return Some(index),
-                Err(found) => head = found,
-            }
-        }
-    }
-
-    fn push(&self, free: &AtomicU64, index: u32) {
-        let mut head = free.load(Ordering::Relaxed);
-        loop {
-            self.next[index as usize].store(head as u32, Ordering::Relaxed);
-            let after = (head >> 32).wrapping_add(1) << 32 | u64::from(index);
-            // ORDERING: Release, pairs with the Acquire in `pop`.
-            match free.compare_exchange(head, after, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(found) => head = found,
-            }
-        }
-    }
-
-    /// Takes back the lent blocks that the reader returned. Costs a load per lent block of the class.
-    fn sweep(&self, free: &AtomicU64, blocks: std::ops::Range<u32>) {
-        for index in blocks {
-            let lent = self.lent[index as usize].load(Ordering::Relaxed);
-            if lent == 0 {
-                continue;
-            }
-            // ORDERING: Acquire, pairs with the Release store in `ArenaReader::give_back`: the reader's reads of the
-            // block are over before we write it again.
-            let back = self.arena.returned(index).load(Ordering::Acquire).decode(|word| {
-                // Weakened (`arena_any_life`), what was returned once is taken back for ever.
-                word == u64::from(lent) || (cfg!(weaken = "arena_any_life") && word != 0)
-            });
-            // ORDERING: Relaxed: the exchange decides between two threads that sweep at once, `push` orders the rest.
-            if back && self.lent[index as usize].compare_exchange(lent, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-            {
-                self.push(free, index);
-            }
-        }
-    }
-
-    fn free_list(&self, index: u32) -> &AtomicU64 {
-        let mut end = 0;
-        let class = self.arena.layout.classes.iter().position(|class| {
-            end += class.count;
-            index < end
-        });
-        &self.free[class.expect("blocks belong to a class")]
-    }
-
-    /// Takes back a block by its name: one whose reader is done with it, or never learnt of it. Once; a second time, or
-    /// with the name of another life, does nothing.
-    ///
-    /// # Panics
-    /// If the block is not ours.
-    pub fn reclaim(&self, at: BlockRef) {
-        let lent = &self.lent[at.index as usize];
-        // ORDERING: Relaxed: the exchange decides between this and a sweep, so that a block is freed once; `push` orders
-        // the rest.
-        let ours = lent.compare_exchange(at.generation, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if at.generation != 0 && ours {
-            self.push(self.free_list(at.index), at.index);
-        }
-    }
-}
-
-/// A block in the allocator's hands, filled by appending. Dropped without being lent, it goes back at once.
-pub struct Block<'a> {
-    owner: &'a ArenaOwner,
-    at: BlockRef,
-    written: usize,
-    limit: usize,
-}
-
-impl fmt::Debug for Block<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Block").field("at", &self.at).field("written", &self.written).finish_non_exhaustive()
-    }
-}
-
-impl Block<'_> {
-    /// Appends; says whether there was room.
-    #[must_use = "a refused write is a shorter payload"]
-    pub fn append(&mut self, bytes: &[u8]) -> bool {
-        if bytes.len() > self.limit - self.written {
-            return false;
-        }
-        let arena = &self.owner.arena;
-        let (offset, _) = arena.layout.block(self.at.index).expect("the block is ours");
-        arena.blocks.memory.region().copy_in(arena.blocks.offset + offset + self.written, bytes);
-        self.written += bytes.len();
-        true
-    }
-
-    /// Writes over part of what was appended, and on behind it.
-    ///
-    /// # Panics
-    /// If it leaves a gap, or there is no room for it.
-    pub(crate) fn write_at(&mut self, at: usize, bytes: &[u8]) {
-        assert!(at <= self.written && bytes.len() <= self.limit - at, "{} bytes at {at} of a block", bytes.len());
-        let arena = &self.owner.arena;
-        let (offset, _) = arena.layout.block(self.at.index).expect("the block is ours");
-        arena.blocks.memory.region().copy_in(arena.blocks.offset + offset + at, bytes);
-        self.written = self.written.max(at + bytes.len());
-    }
-
-    /// Bytes appended so far.
-    pub fn len(&self) -> usize {
-        self.written
-    }
-
-    /// Whether nothing was appended yet.
-    pub fn is_empty(&self) -> bool {
-        self.written == 0
-    }
-
-    /// Leaves the block to be taken up again by its name: [`ArenaOwner::resume`].
-    pub(crate) fn suspend(self) -> BlockRef {
-        let at = self.at;
-        std::mem::forget(self);
-        at
-    }
-
-    /// The block's name, for the frame. The block stays ours: it goes back when this is dropped. For requests, whose
-    /// block is free again once the reply is there.
-    pub fn at(&self) -> BlockRef {
-        self.at
-    }
-
-    /// Hands the block to the reader: it comes back when that drops its [`Lent`] or discards it, or by [`ArenaOwner::reclaim`].
-    pub fn lend(self) -> BlockRef {
-        let at = self.at;
-        self.owner.lent[at.index as usize].store(at.generation, Ordering::Relaxed);
-        std::mem::forget(self);
-        at
-    }
-}
-
-impl Drop for Block<'_> {
-    fn drop(&mut self) {
-        self.owner.push(self.owner.free_list(self.at.index), self.at.index);
-    }
+/// Both sides of an arena of two small blocks and one larger one.
+#[cfg(all(test, not(loom)))]
+fn small() -> (ArenaOwner, ArenaReader) {
+    let segment = small_segment();
+    (ArenaOwner::over(&segment).unwrap(), ArenaReader::over(&segment).unwrap())
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    fn class(block: u32, count: u32) -> Class {
-        Class { block, count }
-    }
-
-    fn arena() -> (ArenaOwner, ArenaReader) {
-        let layout = ArenaLayout::new([class(128, 2), class(1024, 1), class(0, 0)]).unwrap();
-        let segment = Segment::heap(layout, 1);
-        (ArenaOwner::over(&segment).unwrap(), ArenaReader::over(&segment).unwrap())
-    }
-
-    #[test]
-    fn what_the_owner_appends_the_reader_sees_in_place() {
-        let (owner, reader) = arena();
-        let mut block = owner.allocate(300).unwrap();
-        assert!(block.append(&[1; 100]) && block.append(&[2; 200]));
-        assert!(!block.append(&[3]), "one byte over what was asked for");
-        let len = block.len();
-        let at = block.lend();
-        let bytes = reader.lent(at, len).unwrap();
-        assert_eq!((bytes.len(), bytes[99], bytes[100], bytes[299]), (300, 1, 2, 2));
-    }
-
-    #[test]
-    fn lent_blocks_come_back_only_by_the_readers_word_for_this_life() {
-        let (owner, reader) = arena();
-        let lent = owner.allocate(1000).unwrap().lend();
-        assert!(owner.allocate(1000).is_none());
-        reader.discard(BlockRef { generation: lent.generation + 1, ..lent });
-        assert!(owner.allocate(1000).is_none());
-        reader.discard(lent);
-        let again = owner.allocate(1000).unwrap();
-        assert_eq!(again.at().index, lent.index);
-        assert_ne!(again.at().generation, lent.generation);
-    }
-
-    #[test]
-    fn a_life_of_a_block_is_read_or_given_back_once() {
-        let (owner, reader) = arena();
-        let at = owner.allocate(1000).unwrap().lend();
-        let reading = reader.lent(at, 1000).unwrap();
-        assert!(matches!(reader.lent(at, 1000), Err(Error::Corrupt { .. })));
-        reader.discard(at);
-        assert!(owner.allocate(1000).is_none(), "it is with its reader");
-        drop(reading);
-        let again = owner.allocate(1000).unwrap().lend();
-        assert!(reader.lent(at, 1000).is_err(), "a former life");
-        assert!(reader.lent(again, 1000).is_ok());
-    }
-
-    #[test]
-    fn an_arena_has_one_owner_and_one_reader_for_life() {
-        let layout = ArenaLayout::new([class(128, 2), class(1024, 1), class(0, 0)]).unwrap();
-        let segment = Segment::heap(layout, 1);
-        drop((ArenaOwner::over(&segment).unwrap(), ArenaReader::over(&segment).unwrap()));
-        let ours = std::process::id();
-        assert!(matches!(ArenaOwner::over(&segment), Err(Error::AlreadyAttached { pid, .. }) if pid == ours));
-        assert!(matches!(ArenaReader::over(&segment), Err(Error::AlreadyAttached { .. })));
-        assert!(matches!(RequestBlocks::over(&segment), Err(Error::AlreadyAttached { .. })));
-    }
-
-    #[test]
-    fn a_block_is_freed_once_however_often_it_is_claimed_back() {
-        let (owner, reader) = arena();
-        let lent = owner.allocate(1000).unwrap().lend();
-        reader.discard(lent);
-        owner.reclaim(lent);
-        owner.reclaim(lent);
-        let held = owner.allocate(1000).unwrap();
-        assert!(owner.allocate(1000).is_none(), "one block, one holder");
-        owner.reclaim(lent);
-        assert!(owner.allocate(1000).is_none(), "the name of a former life frees nothing");
-        drop(held);
-    }
-
-    #[test]
-    fn a_small_payload_takes_a_larger_block_when_its_class_is_used_up() {
-        let (owner, _reader) = arena();
-        let held = [owner.allocate(1).unwrap(), owner.allocate(128).unwrap(), owner.allocate(1).unwrap()];
-        assert!(owner.allocate(1).is_none());
-        drop(held);
-        assert!(owner.allocate(1).is_some());
-        assert!(owner.allocate(1025).is_none());
-        assert_eq!(owner.largest(), 1024);
-    }
-
-    #[test]
-    fn blocks_do_not_overlap_each_other_or_the_words_before_them() {
-        let (owner, reader) = arena();
-        let mut blocks: Vec<_> = [128, 128, 1024].map(|len| (owner.allocate(len).unwrap(), len)).into();
-        for (i, (block, len)) in blocks.iter_mut().enumerate() {
-            assert!(block.append(&vec![i as u8 + 1; *len]));
-        }
-        for (i, (block, len)) in blocks.iter().enumerate() {
-            assert!(reader.bytes(block.at(), *len).unwrap().iter().all(|byte| *byte == i as u8 + 1));
-        }
-    }
-
-    #[test]
-    fn a_reference_outside_the_arena_or_a_length_over_its_block_is_corrupt() {
-        let (_owner, reader) = arena();
-        for (index, len) in [(3, 1), (u32::MAX, 1), (0, 129), (2, 1025), (1, usize::MAX)] {
-            let read = reader.bytes(BlockRef { index, generation: 1 }, len);
-            assert!(matches!(read, Err(Error::Corrupt { .. })), "{index} {len}: {read:?}");
-        }
-        reader.discard(BlockRef { index: u32::MAX, generation: 1 });
-    }
-
-    #[test]
-    fn classes_must_grow_and_be_whole_line_pairs() {
-        for bad in [[class(100, 1), class(0, 0), class(0, 0)], [class(256, 1), class(128, 1), class(0, 0)]] {
-            assert!(matches!(ArenaLayout::new(bad), Err(Error::BadSegment { .. })));
-        }
-    }
-
-    #[test]
-    fn threads_never_hold_the_same_block() {
-        let (owner, _reader) = arena();
-        let holders: [AtomicU32; 3] = Default::default();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..if cfg!(miri) { 20 } else { 20_000 } {
-                        if let Some(block) = owner.allocate(1) {
-                            let holder = &holders[block.at().index as usize];
-                            assert_eq!(holder.swap(1, Ordering::Relaxed), 0);
-                            holder.store(0, Ordering::Relaxed);
-                        }
-                    }
-                });
-            }
-        });
-    }
+fn small_segment() -> crate::segment::Segment<ArenaLayout> {
+    let classes = [Class { block: 128, count: 2 }, Class { block: 1024, count: 1 }, Class::default()];
+    crate::segment::Segment::heap(ArenaLayout::new(classes).unwrap(), 1)
 }

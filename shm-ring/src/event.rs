@@ -11,8 +11,10 @@ mod real {
     use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
     use std::sync::Arc;
 
-    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fstat};
     use rustix::io::{Errno, ReadWriteFlags};
+    use rustix::time::Timespec;
 
     use crate::error::Error;
 
@@ -31,22 +33,41 @@ mod real {
             Ok(Self(Arc::new(made.map_err(exhausted)?)))
         }
 
-        /// One that came from another process. Whatever it is, it is only ever written and read without blocking.
+        /// One that came from another process.
         ///
         /// # Errors
-        /// [`Error::System`] if it cannot be made non-blocking.
+        /// [`Error::BadMessage`] if it is a file, a pipe or a socket: whatever waits at those for its own reasons.
+        /// [`Error::System`] if it cannot be made non-blocking. As [`new`](Self::new), because it is compared with one.
         pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
-            let flags = rustix::fs::fcntl_getfl(&fd).map_err(Error::system("reading an event descriptor's flags"))?;
-            rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)
-                .map_err(Error::system("making an event descriptor non-blocking"))?;
+            let known = Self::new()?;
+            let system = |what| Error::system(what);
+            let [theirs, ours] = [&fd, &*known.0].map(fstat);
+            let theirs = theirs.map_err(system("looking at an event descriptor"))?;
+            let ours = ours.map_err(system("looking at an eventfd"))?;
+            // All files that the kernel makes without a name are one inode.
+            if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino) {
+                let what = format!("a descriptor of mode {:o} instead of an eventfd", theirs.st_mode);
+                return Err(Error::BadMessage { during: "taking an event descriptor", what });
+            }
+            let flags = fcntl_getfl(&fd).map_err(system("reading an event descriptor's flags"))?;
+            fcntl_setfl(&fd, flags | OFlags::NONBLOCK).map_err(system("making an event descriptor non-blocking"))?;
             Ok(Self(Arc::new(fd)))
         }
 
-        /// Makes it readable. One system call, never blocks.
+        /// Makes it readable. Two system calls. Does not block: neither if a peer has made the descriptor blocking and
+        /// filled its counter. Only one that fills it between the two calls, again and again, can hold this up.
         pub(crate) fn signal(&self) {
-            // EAGAIN: it is readable already, which is all that was wanted. Any other failure means that the peer gave
-            // us something else than an eventfd; it then misses its own hints.
-            let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+            // A write waits at a full counter, if the open file is set to block, which is the peer's as well; and eventfds
+            // refuse `RWF_NOWAIT` for writes. (The end of an asynchronous operation counts up without a wait, but a
+            // process that has a context for those takes 30 ms longer to die.)
+            let mut fds = [PollFd::new(&*self.0, PollFlags::OUT)];
+            let has_room = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready == 1)
+                && fds[0].revents().contains(PollFlags::OUT);
+            if has_room {
+                // It fails if it is no eventfd, or has become full; in this case it is readable, which is all that was
+                // wanted. In the other the peer misses its own hints.
+                let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+            }
         }
 
         /// Makes it unreadable until the next signal, and says whether it was readable. One system call, never blocks.
@@ -137,25 +158,78 @@ mod modelled {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::time::Duration;
 
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    use rustix::io::{read, write};
 
     use super::EventFd;
+    use crate::error::Error;
+
+    /// The same eventfd as a peer has it, made blocking.
+    fn in_hostile_hands(event: &EventFd) -> OwnedFd {
+        let theirs = event.as_fd().try_clone_to_owned().unwrap();
+        let flags = fcntl_getfl(&theirs).unwrap();
+        fcntl_setfl(&theirs, flags - OFlags::NONBLOCK).unwrap();
+        theirs
+    }
+
+    /// What an operation gives on a thread of its own, because it might hang.
+    fn without_hanging<T: Send + 'static>(operation: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(operation()));
+        is_done.recv_timeout(Duration::from_secs(60)).expect("it hangs")
+    }
 
     #[test]
     fn a_peer_that_makes_the_descriptor_blocking_holds_up_no_look() {
         let ours = EventFd::new().unwrap();
-        let theirs = ours.as_fd().try_clone_to_owned().unwrap();
-        let (done, is_done) = std::sync::mpsc::channel();
-        let flags = fcntl_getfl(&theirs).unwrap();
-        fcntl_setfl(&theirs, flags - OFlags::NONBLOCK).unwrap();
-        std::thread::spawn(move || {
+        let _theirs = in_hostile_hands(&ours);
+        let seen = without_hanging(move || {
             let before = ours.drain();
             ours.signal();
-            done.send([before, ours.drain(), ours.drain()])
+            [before, ours.drain(), ours.drain()]
         });
-        let seen = is_done.recv_timeout(std::time::Duration::from_secs(60)).expect("it hangs");
         assert_eq!(seen, [false, true, false]);
+    }
+
+    #[test]
+    fn a_peer_that_fills_the_counter_of_a_blocking_descriptor_holds_up_no_signal() {
+        let ours = EventFd::new().unwrap();
+        let theirs = in_hostile_hands(&ours);
+        write(&theirs, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        let seen = without_hanging(move || {
+            ours.signal();
+            let full = ours.drain();
+            ours.signal();
+            [full, ours.drain(), ours.drain()]
+        });
+        assert_eq!(seen, [true, true, false], "readable while full; then a signal is one again");
+    }
+
+    #[test]
+    fn several_signals_make_it_readable_once() {
+        let ours = EventFd::new().unwrap();
+        ours.signal();
+        ours.signal();
+        assert_eq!([ours.drain(), ours.drain()], [true, false]);
+    }
+
+    #[test]
+    fn what_came_from_another_process_and_is_no_eventfd_is_refused() {
+        let (pipe, _writer) = rustix::pipe::pipe().unwrap();
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = std::fs::File::open("/dev/zero").unwrap();
+        for fd in [pipe, socket.into(), file.into()] {
+            assert!(matches!(EventFd::from_fd(fd), Err(Error::BadMessage { .. })));
+        }
+        let maker = EventFd::new().unwrap();
+        let theirs = in_hostile_hands(&maker);
+        let ours = EventFd::from_fd(theirs.try_clone().unwrap()).unwrap();
+        ours.signal();
+        let mut count = [0; 8];
+        assert_eq!((read(&theirs, &mut count), u64::from_ne_bytes(count)), (Ok(8), 1));
+        assert!(fcntl_getfl(&theirs).unwrap().contains(OFlags::NONBLOCK));
     }
 }

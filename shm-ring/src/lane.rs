@@ -20,6 +20,8 @@
 
 use std::sync::Arc;
 
+#[cfg(not(loom))]
+use crate::arena::Arena;
 use crate::arena::{ArenaLayout, ArenaOwner, ArenaReader, CLASSES, RequestBlocks};
 #[cfg(not(loom))]
 use crate::arena::{Returned, Spot};
@@ -219,7 +221,7 @@ impl ClientLane {
     pub fn apart(up: &Segment<LaneLayout>, down: &ReadOnly<DownLayout>, rope: Ringer) -> Result<Self, Error> {
         let added = AddedWords::new(up, down.layout(), down.epoch())?;
         let (blocks, returned) = reply_spots(up, down.memory());
-        let replies = ArenaReader::apart(blocks, returned, up.layout().replies);
+        let replies = ArenaReader::of(Arena::apart(blocks, returned, up.layout().replies));
         let lane = Self::over(up, down.memory(), Door::Rope(rope), replies)?;
         Ok(Self { added: Some(added), ..lane })
     }
@@ -313,7 +315,7 @@ impl ServerLane {
     pub fn apart(up: &Segment<LaneLayout>, down: &Segment<DownLayout>) -> Result<(Self, Consumer), Error> {
         let added = AddedWords::new(up, down.layout(), down.epoch())?;
         let (blocks, returned) = reply_spots(up, down.memory());
-        let replies = ArenaOwner::apart(blocks, returned, up.layout().replies);
+        let replies = ArenaOwner::of(Arena::apart(blocks, returned, up.layout().replies));
         let (lane, consumer) = Self::over(up, down.memory(), replies)?;
         Ok((Self { added: Some(added), ..lane }, consumer))
     }

@@ -70,6 +70,8 @@ pub mod slot;
 pub mod spsc;
 mod sync;
 mod tasks;
+#[cfg(not(loom))]
+mod throttle;
 mod trust;
 #[cfg(not(loom))]
 pub mod typed;
@@ -87,6 +89,8 @@ pub use segment::{HEADER_BYTES, LAYOUT_VERSION, Layout, NOTE_BYTES, Segment};
 pub use segment::{Origin, Place, ReadOnly, SealedPayload, SealedWriter, SegmentOptions};
 #[cfg(not(loom))]
 pub use tasks::{Messages, Pollable, Reactor};
+#[cfg(not(loom))]
+pub use throttle::Throttle;
 #[cfg(not(loom))]
 pub use trust::BuildId;
 pub use trust::Trust;

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use shm_ring::spsc::{Consumer, Producer, SpscLayout};
 use shm_ring::{ClaimError, Events, Place, RecvError, Segment, SegmentOptions};
 
-use cores::TwoCores;
+use cores::{TwoCores, pin_process};
 use support::backings::{EPOCH, fresh_name};
 use support::role::{Child, line};
 use tracer::{Tracer, Window, mark};
@@ -25,8 +25,11 @@ mod cores;
 #[path = "../../benches/src/unloaded/tracer.rs"]
 mod tracer;
 
-/// Frames in each direction while system calls are counted.
-const FRAMES: u64 = 10_000;
+/// Frames that are answered one by one while system calls are counted. Few, because on a loaded machine the two may never
+/// run at the same time, and each answer then takes until the next turn of the other one.
+const ANSWERED: u64 = 200;
+/// Frames that go at once, many to a turn.
+const IN_A_ROW: u64 = 3_000;
 /// Frames for a consumer that sleeps until each.
 const SLEEPS: u64 = 10;
 const CAPACITY: usize = 4096;
@@ -63,26 +66,31 @@ fn events() -> Events {
     Events::new().expect("descriptors are left")
 }
 
+/// Looks after which the other side is given up: a minute or more, by a count because a clock may be a system call.
+const MOST_LOOKS: u64 = 1 << 33;
+
 fn send(producer: &mut Producer, number: u64, len: usize) {
     let mut payload = [0; 512];
     payload[..8].copy_from_slice(&number.to_ne_bytes());
-    loop {
+    for _ in 0..MOST_LOOKS {
         match producer.try_send(&payload[..len]) {
             Ok(()) => return,
             Err(ClaimError::Full { .. }) => spin_loop(),
             Err(error) => panic!("{error}"),
         }
     }
+    panic!("the other side makes no room for frame {number}");
 }
 
 fn receive(consumer: &mut Consumer) -> u64 {
-    loop {
+    for _ in 0..MOST_LOOKS {
         match consumer.try_recv() {
             Ok(frame) => return u64::from_ne_bytes(frame.bytes()[..8].try_into().expect("eight bytes")),
             Err(RecvError::Empty) => spin_loop(),
             Err(error) => panic!("{error}"),
         }
     }
+    panic!("the other side sends nothing");
 }
 
 /// Of various lengths, so that frames wrap; long enough together that the ring fills up.
@@ -90,31 +98,31 @@ fn len_of(number: u64) -> usize {
     8 + (number * 56 % 500) as usize
 }
 
-/// Each frame is answered before the next, then all of them go at once and the last one is answered.
+/// Each frame is answered before the next, then many go at once and the last one is answered.
 fn there_and_back(there: &mut Producer, back: &mut Consumer) {
-    for number in 0..FRAMES {
+    for number in 0..ANSWERED {
         send(there, number, len_of(number));
         assert_eq!(receive(back), number);
     }
-    (0..FRAMES).for_each(|number| send(there, number, len_of(number)));
-    assert_eq!(receive(back), FRAMES - 1);
+    (0..IN_A_ROW).for_each(|number| send(there, number, len_of(number)));
+    assert_eq!(receive(back), IN_A_ROW - 1);
 }
 
 fn answer(there: &mut Consumer, back: &mut Producer) {
-    for number in 0..FRAMES {
+    for number in 0..ANSWERED {
         assert_eq!(receive(there), number);
         send(back, number, len_of(number));
     }
-    (0..FRAMES).for_each(|number| assert_eq!(receive(there), number));
-    send(back, FRAMES - 1, 8);
+    (0..IN_A_ROW).for_each(|number| assert_eq!(receive(there), number));
+    send(back, IN_A_ROW - 1, 8);
 }
 
 #[test]
 fn frames_between_processes_that_are_awake_cost_no_system_call() {
-    if TwoCores::find().expect("the kernel names its processors").is_none() {
+    let Some(cores) = TwoCores::find().expect("the kernel names its processors") else {
         eprintln!("SKIP: two processes cannot be awake on one processor");
         return;
-    }
+    };
     let mut asks = Child::start("the_one_who_asks");
     let mut answers = Child::start("the_one_who_answers");
     let names = [fresh_name(), fresh_name()];
@@ -123,6 +131,10 @@ fn frames_between_processes_that_are_awake_cost_no_system_call() {
     answers.say(names.join(" "));
     assert_eq!(answers.hear(), "opened");
     let pids = [asks.pid(), answers.pid()];
+    // On one processor each answer would cost the rest of the other one's turn, many thousand times.
+    for (pid, core) in pids.into_iter().zip([cores.caller, cores.peer]) {
+        pin_process(pid, core).expect("the processor is allowed");
+    }
     let mut tracer = match Tracer::seize(&pids, pids[0]) {
         Ok(tracer) => tracer,
         Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => {

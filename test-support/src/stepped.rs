@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use nix::sys::personality::{self, Persona};
 use nix::sys::ptrace;
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 
@@ -284,15 +284,26 @@ impl Victim {
     }
 
     /// Kills it where it stands, and waits until it is gone.
-    pub fn kill(mut self) {
-        self.child.signal(rustix::process::Signal::KILL);
-        // A process is not gone before whoever traces a thread of it has seen the end of that.
-        while !matches!(self.next_stop(), WaitStatus::Signaled(..) | WaitStatus::Exited(..)) {}
-        self.child.kill();
+    pub fn kill(self) {
+        drop(self);
     }
 
     fn next_stop(&self) -> WaitStatus {
-        waitpid(self.thread, Some(WaitPidFlag::__WALL)).expect("it is ours")
+        self.try_next_stop().expect("it is ours")
+    }
+
+    fn try_next_stop(&self) -> nix::Result<WaitStatus> {
+        waitpid(self.thread, Some(WaitPidFlag::__WALL))
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // Fails if it has ended by itself.
+        let _ = kill(Pid::from_raw(self.id().cast_signed()), Signal::SIGKILL);
+        // A process is not gone before whoever traces a thread of it has seen the end of that: also if a test fails.
+        while !matches!(self.try_next_stop(), Ok(WaitStatus::Signaled(..) | WaitStatus::Exited(..)) | Err(_)) {}
+        self.child.kill();
     }
 }
 

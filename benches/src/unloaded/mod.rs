@@ -215,10 +215,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         // Both fail only if the process has ended already, which is what is wanted.
         let _ = self.child.kill();
-        // A thread of it that is still traced keeps it from ending until its tracer, which is this thread, takes notice.
-        while matches!(self.child.try_wait(), Ok(None)) {
-            tracer::take_notice();
-            std::thread::yield_now();
-        }
+        let _ = self.child.wait();
     }
 }

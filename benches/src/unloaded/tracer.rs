@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -184,29 +185,20 @@ impl Tracer {
 }
 
 impl Drop for Tracer {
+    /// Lets every thread go, however long it takes to stop: one that stayed traced would never be gone, nor its process,
+    /// because nobody takes notice of its end.
     fn drop(&mut self) {
-        // Only a stopped thread can be let go. A thread that ended meanwhile answers an error, and is let go by that.
         for &thread in self.tracees.keys() {
-            let _ = ptrace::interrupt(thread);
-        }
-        let limit = Instant::now() + RESETTLE;
-        while !self.tracees.is_empty() && Instant::now() < limit {
-            match self.poll_stop(WaitPidFlag::WNOHANG) {
-                Ok(Some((thread, _))) => {
-                    let _ = ptrace::detach(thread, None);
-                    self.tracees.remove(&thread);
+            // Only a stopped thread can be let go, and one that was interrupted stops, or ends, which is no error here.
+            while ptrace::detach(thread, None).is_err() {
+                let _ = ptrace::interrupt(thread);
+                match waitpid(thread, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+                    Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => break,
+                    Ok(_) | Err(_) => {}
                 }
-                Ok(None) => std::thread::yield_now(),
-                Err(_) => return,
             }
         }
     }
-}
-
-/// Takes one stop or end of a thread that this thread still traces, if there is any. Without effect on what lives.
-pub fn take_notice() {
-    // It fails if nothing is traced, and then there is nothing to take.
-    let _ = waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD));
 }
 
 #[derive(Debug, Clone, Copy)]

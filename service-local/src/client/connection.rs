@@ -12,7 +12,7 @@ use service_core::{
     Assurance, CallRequest, CallTimes, Code, Deadline, Decode, Encode, Encoded, Form, MAX_DETAILS_LEN, MethodIndex,
     Outcome, ServiceDescriptor, Status, Transport, encode_block, encode_small,
 };
-use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef, Lent};
+use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef};
 use shm_ring::cells::{Claim, Refused};
 use shm_ring::lane::ClientLane;
 use shm_ring::ready::{Rang, ReadySet, Ringer};
@@ -400,7 +400,7 @@ impl LocalConnection {
             return self.deliver_a_copy(arena, at, header, reply);
         }
         // The block goes back when this is dropped, even by a reader that panics.
-        let bytes: Lent<'_> = arena.lent(at, len).map_err(|error| self.broken(&error.to_string()))?;
+        let bytes = trust::reply_in_place(arena, at, len).map_err(|error| self.broken(&error.to_string()))?;
         self.read_reply(header, &bytes, reply)
     }
 

@@ -14,6 +14,7 @@ use shm_ring::slot::{CallId, Finished, ReplyHeader};
 use super::lane::Lane;
 use crate::copy::Copy;
 use crate::frame::{Cell, Ending, Meta, Payload, REPLY_INLINE, Reply, SEALED};
+use crate::trust::request_in_place;
 
 /// How a frame was dealt with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Dispatcher<'_> {
                 let found = if lane.trust.is_isolated() {
                     copied_request(lane, place, at, len, copy)
                 } else {
-                    lane.requests().at(place).and_then(|arena| arena.read(at, len).ok())
+                    lane.requests().at(place).and_then(|arena| request_in_place(arena, at, len).ok())
                 };
                 let Some(bytes) = found else { return Dispatched::Corrupt };
                 bytes

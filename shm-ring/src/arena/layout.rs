@@ -111,3 +111,19 @@ impl Layout for ArenaLayout {
         HEADER_BYTES + self.section_bytes()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn class(block: u32, count: u32) -> Class {
+        Class { block, count }
+    }
+
+    #[test]
+    fn classes_must_grow_and_be_whole_line_pairs() {
+        for bad in [[class(100, 1), class(0, 0), class(0, 0)], [class(256, 1), class(128, 1), class(0, 0)]] {
+            assert!(matches!(ArenaLayout::new(bad), Err(Error::BadSegment { .. })));
+        }
+    }
+}

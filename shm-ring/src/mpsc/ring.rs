@@ -200,15 +200,16 @@ impl Ring {
     }
 
     /// Says how an end has ended, unless it is known to be worse already, and that nothing can be claimed from now on.
+    /// Wait-free, whatever a peer does to the words.
     pub(super) fn finish(&self, role: Role, how: u64) {
         let end = self.end(role);
-        let mut before = end.load(Ordering::Relaxed).decode(|how| how);
+        let before = end.load(Ordering::Relaxed).decode(|how| how);
         // ORDERING: Release, pairs with the Acquire in `producers_are_gone`: what they committed is visible to whoever
         // sees the end.
-        while before < how
-            && let Err(found) = end.compare_exchange(before, how, Ordering::Release, Ordering::Relaxed)
-        {
-            before = found.decode(|how| how);
+        let exchange = |before| end.compare_exchange(before, how, Ordering::Release, Ordering::Relaxed);
+        if !raise(before, how, |before| exchange(before).map_err(|found| found.decode(|how| how))) {
+            // ORDERING: Release, as above.
+            end.store(how, Ordering::Release);
         }
         // ORDERING: AcqRel: whoever reads the bit sees what its setter did before, and the setter's wake-up that follows
         // is not moved before it.
@@ -299,6 +300,22 @@ impl Ring {
     }
 }
 
+/// Raises the word of an end from `before` to `how`, if it is lower; `exchange` tries to replace the value that it is given,
+/// and gives what it found instead. `false` if somebody keeps writing the word: an end only ever becomes worse, so honest
+/// processes come between no more often than there are ways to end.
+fn raise(mut before: u64, how: u64, mut exchange: impl FnMut(u64) -> Result<(), u64>) -> bool {
+    for _ in 0..=DIED {
+        if before >= how {
+            return true;
+        }
+        match exchange(before) {
+            Ok(()) => return true,
+            Err(found) => before = found,
+        }
+    }
+    before >= how
+}
+
 /// What a ring's words count.
 #[cfg(not(loom))]
 pub(super) struct Counts {
@@ -321,5 +338,51 @@ impl Role {
             Self::Producers => "producer",
             Self::Consumer => "consumer",
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_others_make_worse_at_the_same_time_becomes_the_worst() {
+        let mut found = [CLOSED, GONE].into_iter();
+        let mut replaced = None;
+        let raised = raise(0, DIED, |before| match found.next() {
+            Some(found) => Err(found),
+            None => {
+                replaced = Some(before);
+                Ok(())
+            }
+        });
+        assert!(raised);
+        assert_eq!(replaced, Some(GONE));
+        assert!(raise(0, GONE, |_| Err(DIED)), "what is worse already is left");
+        assert!(raise(GONE, GONE, |_| panic!("there is nothing to replace")));
+    }
+
+    #[test]
+    fn a_peer_that_keeps_writing_the_word_of_an_end_holds_nobody_up() {
+        let mut tries = 0;
+        let raised = raise(0, DIED, |_| {
+            tries += 1;
+            Err(tries % 2)
+        });
+        assert!(!raised);
+        assert!(tries <= 4, "{tries}");
+    }
+
+    #[test]
+    fn an_end_becomes_worse_and_never_better() {
+        let ring = Ring::new(&Segment::heap(MpscLayout::new(4).unwrap(), 1));
+        ring.finish(Role::Consumer, CLOSED);
+        assert!(ring.is_closed() && !ring.producers_are_gone());
+        ring.finish(Role::Producers, CLOSED);
+        assert!(!ring.producers_are_gone(), "what was claimed may still be committed");
+        ring.finish(Role::Producers, DIED);
+        ring.finish(Role::Producers, GONE);
+        assert_eq!(ring.end(Role::Producers).load(Ordering::Relaxed).decode(|how| how), DIED);
+        assert!(ring.producers_are_gone());
     }
 }
