@@ -39,7 +39,7 @@ const STAGES: [Stage; 3] = [
     Stage {
         name: "quick",
         tests: "--lib -- --skip clock:: --skip fuzz:: --skip histories:: --skip tasks::tests --skip whatever_is_written",
-        hang: 10,
+        hang: 6,
     },
     Stage { name: "unit", tests: "--lib -- --skip clock::", hang: 30 },
     Stage {
@@ -50,18 +50,37 @@ const STAGES: [Stage; 3] = [
     },
 ];
 
-/// Tests the mutants of a shard, say `3/40`, and prints the figures of all shards so far; `only_figures` does the latter.
-pub fn run(shard: &str, only_figures: bool) -> ExitCode {
-    let outcome = if only_figures { Ok(()) } else { test_shard(shard) };
-    let outcome = outcome.and_then(|()| verdict().map_err(failed));
-    let outcome = outcome.unwrap_or_else(|outcome| outcome);
+/// How the folders begin that say what became of missed mutants later; they are among those of the shards.
+const AGAIN: &str = "again-";
+
+/// Which mutants to test.
+#[derive(Debug)]
+pub enum Which {
+    /// Every Nth, from the Kth on, as `K/N`.
+    Shard(String),
+    /// Those that were missed so far, against the tests as they are now.
+    Missed,
+    /// None.
+    Nothing,
+}
+
+/// Tests mutants, and prints the figures of all that were tested so far.
+pub fn run(which: &Which) -> ExitCode {
+    let tested = match which {
+        Which::Shard(shard) => test(&shard.replace('/', "-of-"), &format!("--shard {shard} --sharding round-robin")),
+        Which::Missed => test_missed(),
+        Which::Nothing => Ok(()),
+    };
+    let outcome = tested.and_then(|()| verdict().map_err(failed)).unwrap_or_else(|outcome| outcome);
     test::summary(&[("mutants", outcome, Default::default())])
 }
 
 /// Prints the figures of all shards so far, and judges them.
 fn verdict() -> io::Result<Outcome> {
     let page = fs::read_to_string(root().join(PAGE))?;
-    let figures = Figures::of(&read(&kept())?, &listed(&page));
+    let (fates, sample) = read(&kept())?;
+    let figures = Figures::of(&fates, &listed(&page));
+    evidence::print("sample", sample);
     figures.print();
     Ok(figures.verdict())
 }
@@ -75,13 +94,22 @@ fn kept() -> PathBuf {
     target_directory().join("mutants/results")
 }
 
-fn test_shard(shard: &str) -> Result<(), Outcome> {
+fn test_missed() -> Result<(), Outcome> {
+    let (fates, _) = read(&kept()).map_err(failed)?;
+    let patterns = kept().with_file_name("missed");
+    let chosen = only_missed(&fates, &patterns).map_err(failed)?;
+    let before = fs::read_dir(kept()).map_err(failed)?.count();
+    test(&format!("{AGAIN}{before}"), &chosen)
+}
+
+/// Tests the chosen mutants stage by stage and keeps the results under a name.
+fn test(name: &str, chosen: &str) -> Result<(), Outcome> {
     require_cargo_mutants()?;
-    let folder = kept().join(shard.replace('/', "-of-"));
+    let folder = kept().join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(failed)?;
     }
-    let mut chosen = format!("--shard {shard} --sharding round-robin");
+    let mut chosen = chosen.to_owned();
     for Stage { name, tests, hang } in STAGES {
         let output = folder.join(name);
         fs::create_dir_all(&output).map_err(failed)?;
@@ -91,18 +119,21 @@ fn test_shard(shard: &str) -> Result<(), Outcome> {
             output.display()
         );
         cargo_mutants(&line).exit_code().map_err(failed)?;
-        // By their names; a file holds them all, whatever their number.
         let fates = fates(&outcomes(&output).map_err(failed)?).map_err(failed)?;
-        let missed = fates.iter().filter(|(_, fate)| **fate == Fate::Missed);
-        let names: Vec<_> = missed.map(|(name, _)| format!("^{}$", escaped(name))).collect();
-        if names.is_empty() {
+        if fates.values().all(|fate| *fate != Fate::Missed) {
             break;
         }
-        let patterns = folder.join(format!("missed-by-{name}"));
-        fs::write(&patterns, names.join("\n")).map_err(failed)?;
-        chosen = format!("--re \"$(paste -sd'|' '{}')\"", patterns.display());
+        chosen = only_missed(&fates, &folder.join(format!("missed-by-{name}"))).map_err(failed)?;
     }
     Ok(())
+}
+
+/// The argument that chooses those that were missed; the file takes their names, however many they are.
+fn only_missed(fates: &Fates, file: &Path) -> io::Result<String> {
+    let missed = fates.iter().filter(|(_, fate)| **fate == Fate::Missed);
+    let lines: Vec<_> = missed.map(|(name, _)| format!("^{}$", escaped(name))).collect();
+    fs::write(file, lines.join("\n"))?;
+    Ok(format!("--re \"$(paste -sd'|' '{}')\"", file.display()))
 }
 
 /// A name as a regular expression that finds it only.
@@ -158,20 +189,33 @@ enum Fate {
 /// Mutants by their names, which say the place too.
 type Fates = BTreeMap<String, Fate>;
 
-/// Of all shards in a folder.
-fn read(folder: &Path) -> io::Result<Fates> {
+/// Of all shards in a folder; and how many shards of how many those are.
+fn read(folder: &Path) -> io::Result<(Fates, String)> {
     let mut all = Fates::new();
-    for shard in fs::read_dir(folder)? {
-        let shard = shard?.path();
-        let mut of_shard = Fates::new();
+    let mut shards = BTreeMap::<String, usize>::new();
+    let mut again = Vec::new();
+    for run in fs::read_dir(folder)? {
+        let run = run?.path();
+        let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut of_run = Fates::new();
         for Stage { name, .. } in STAGES {
-            if shard.join(name).exists() {
-                settle(&mut of_shard, fates(&outcomes(&shard.join(name))?)?);
+            if run.join(name).exists() {
+                settle(&mut of_run, fates(&outcomes(&run.join(name))?)?);
             }
         }
-        all.extend(of_shard);
+        match name.split_once("-of-") {
+            Some((_, count)) => {
+                all.extend(of_run);
+                *shards.entry(count.to_owned()).or_default() += 1;
+            }
+            None => again.push(of_run),
+        }
     }
-    Ok(all)
+    for later in again {
+        settle(&mut all, later);
+    }
+    let shards: Vec<_> = shards.iter().map(|(count, tested)| format!("{tested}/{count} shards")).collect();
+    Ok((all, shards.join(", ")))
 }
 
 /// What the next stage makes of those that were missed; the first one meets all.
