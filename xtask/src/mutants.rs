@@ -39,13 +39,18 @@ const STAGES: [Stage; 3] = [
     Stage {
         name: "quick",
         tests: "--lib -- --skip clock:: --skip fuzz:: --skip histories:: --skip tasks::tests --skip whatever_is_written",
-        hang: 6,
+        hang: 10,
     },
-    Stage { name: "unit", tests: "--lib -- --skip clock::", hang: 30 },
+    Stage {
+        name: "near",
+        tests: "--lib --test spsc --test mpsc --test queue --test tasks --test inspect --test typed -- --skip clock:: \
+            --skip compile:: --skip stopped:: --skip killed:: --skip churn:: --skip stream",
+        hang: 60,
+    },
     Stage {
         name: "between",
-        tests: "--test threads --test spsc --test mpsc --test queue --test backings --test tasks --test trust \
-            --test inspect --test bad_input --test typed -- --skip compile::",
+        tests: "--test threads --test spsc --test mpsc --test queue --test backings --test trust --test bad_input -- \
+            --skip sigstop_mid_payload_10s",
         hang: 120,
     },
 ];
