@@ -373,15 +373,13 @@ impl ReadySet {
 mod tests {
     use super::*;
 
-    const WATCH_AT: usize = BITS_AT + LINE_PAIR - 8;
-
     fn set() -> ReadySet {
         ReadySet::new(&Segment::heap(ReadyLayout::new(130), 1))
     }
 
     /// The last word of the set's own segment, which no bit of 130 lanes reaches.
     fn watch(set: &ReadySet) -> Watch<'_> {
-        Watch(PeerWord::at(set.segment.region(), WATCH_AT))
+        Watch(PeerWord::at(set.segment.region(), BITS_AT + LINE_PAIR - 8))
     }
 
     fn ready(set: &ReadySet) -> Vec<u32> {

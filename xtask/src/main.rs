@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::mutants::Which;
+
 mod arrows;
 mod bench;
 mod cases;
@@ -68,11 +70,14 @@ enum Command {
         #[arg(value_name = "TARGET")]
         only: Vec<String>,
     },
-    /// Test whether the tests notice changes of the product, with cargo-mutants. Takes many hours.
+    /// Test whether the tests notice changes of the product, with cargo-mutants. Takes hours.
     Mutants {
         /// Only every Nth mutant, from the Kth on, as K/N.
         #[arg(long, default_value = "0/1")]
         shard: String,
+        /// Only those that earlier runs missed, against the tests as they are now.
+        #[arg(long)]
+        missed: bool,
         /// Test none, and only print what is known from earlier runs.
         #[arg(long)]
         figures: bool,
@@ -103,7 +108,9 @@ fn main() -> ExitCode {
         Command::Test { only } => test::run(&only),
         Command::Prove { list, report, minutes, only } => prove::run(list, report, minutes, &only),
         Command::Fuzz { minutes, keep, only } => fuzz::run(minutes, keep, &only),
-        Command::Mutants { shard, figures } => mutants::run(&shard, figures),
+        Command::Mutants { figures: true, .. } => mutants::run(&Which::Nothing),
+        Command::Mutants { missed: true, .. } => mutants::run(&Which::Missed),
+        Command::Mutants { shard, .. } => mutants::run(&Which::Shard(shard)),
         Command::Counts => counts::run(),
         Command::Soak { arguments } => soak::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),

@@ -1,9 +1,12 @@
 //! `cargo xtask mutants`: whether the tests notice when the product is changed, one small change at a time.
 //!
-//! `.cargo/mutants.toml` says which files are changed. Each mutant meets the unit tests first, and those that pass them
-//! meet the tests between processes. All of it takes many hours, so it can be done in shards; what was found is kept
-//! under the target folder, and the figures are those of all shards so far.
+//! `.cargo/mutants.toml` says which files are changed. Each mutant meets the quick unit tests first; those that pass them
+//! meet the slow ones, then the tests between processes. All of it takes hours, so it can be done in shards; what was
+//! found is kept under the target folder, and the figures are those of all shards so far.
+//!
+//! `docs/mutants.md` lists mutants that no test can notice, or none should, each with its reason. They are counted apart.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,28 +15,79 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use crate::evidence;
-use crate::shell::{Shell, target_directory};
+use crate::shell::{Shell, root, target_directory};
 use crate::suite::Outcome;
 use crate::test;
 
 /// Of a hundred mutants that compile, so many must be noticed.
 const BAR: usize = 90;
 
-/// The tests that a mutant meets first, and those that it meets if it passes the first.
-const STAGES: [(&str, &str); 2] = [
-    ("unit", "--lib"),
-    ("between", "--test threads --test spsc --test mpsc --test queue --test backings --test tasks"),
+/// The mutants that are not held against the tests, a row each: its name, and why.
+const PAGE: &str = "docs/mutants.md";
+
+/// Tests that a mutant meets if it passes those before.
+struct Stage {
+    name: &'static str,
+    /// For `cargo test`.
+    tests: &'static str,
+    /// After so many seconds they hang, unless they need a fifth of it without a change.
+    hang: u32,
+}
+
+/// Most mutants fail the first stage, which takes a fraction of a second beside a second of compiling.
+const STAGES: [Stage; 3] = [
+    Stage {
+        name: "quick",
+        tests: "--lib -- --skip clock:: --skip fuzz:: --skip histories:: --skip tasks::tests --skip whatever_is_written",
+        hang: 10,
+    },
+    Stage {
+        name: "near",
+        tests: "--lib --test spsc --test mpsc --test queue --test tasks --test inspect --test typed -- --skip clock:: \
+            --skip compile:: --skip stopped:: --skip killed:: --skip churn:: --skip stream",
+        hang: 60,
+    },
+    Stage {
+        name: "between",
+        tests: "--test threads --test spsc --test mpsc --test queue --test backings --test trust --test bad_input -- \
+            --skip sigstop_mid_payload_10s",
+        hang: 120,
+    },
 ];
 
-/// Tests the mutants of a shard, say `3/40`, and prints the figures of all shards so far; `only_figures` does the latter.
-pub fn run(shard: &str, only_figures: bool) -> ExitCode {
-    let outcome = if only_figures { Ok(()) } else { test_shard(shard) };
-    let outcome = outcome.and_then(|()| Results::read(&kept()).map_err(failed)).map(|results| {
-        results.print();
-        results.verdict()
-    });
-    let outcome = outcome.unwrap_or_else(|outcome| outcome);
+/// How the folders begin that say what became of missed mutants later; they are among those of the shards.
+const AGAIN: &str = "again-";
+
+/// Which mutants to test.
+#[derive(Debug)]
+pub enum Which {
+    /// Every Nth, from the Kth on, as `K/N`.
+    Shard(String),
+    /// Those that were missed so far, against the tests as they are now.
+    Missed,
+    /// None.
+    Nothing,
+}
+
+/// Tests mutants, and prints the figures of all that were tested so far.
+pub fn run(which: &Which) -> ExitCode {
+    let tested = match which {
+        Which::Shard(shard) => test(&shard.replace('/', "-of-"), &format!("--shard {shard} --sharding round-robin")),
+        Which::Missed => test_missed(),
+        Which::Nothing => Ok(()),
+    };
+    let outcome = tested.and_then(|()| verdict().map_err(failed)).unwrap_or_else(|outcome| outcome);
     test::summary(&[("mutants", outcome, Default::default())])
+}
+
+/// Prints the figures of all shards so far, and judges them.
+fn verdict() -> io::Result<Outcome> {
+    let page = fs::read_to_string(root().join(PAGE))?;
+    let (fates, sample) = read(&kept())?;
+    let figures = Figures::of(&fates, &listed(&page));
+    evidence::print("sample", sample);
+    figures.print();
+    Ok(figures.verdict())
 }
 
 fn failed(error: io::Error) -> Outcome {
@@ -45,30 +99,46 @@ fn kept() -> PathBuf {
     target_directory().join("mutants/results")
 }
 
-fn test_shard(shard: &str) -> Result<(), Outcome> {
+fn test_missed() -> Result<(), Outcome> {
+    let (fates, _) = read(&kept()).map_err(failed)?;
+    let patterns = kept().with_file_name("missed");
+    let chosen = only_missed(&fates, &patterns).map_err(failed)?;
+    let before = fs::read_dir(kept()).map_err(failed)?.count();
+    test(&format!("{AGAIN}{before}"), &chosen)
+}
+
+/// Tests the chosen mutants stage by stage and keeps the results under a name.
+fn test(name: &str, chosen: &str) -> Result<(), Outcome> {
     require_cargo_mutants()?;
-    let folder = kept().join(shard.replace('/', "-of-"));
+    let folder = kept().join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(failed)?;
     }
-    let mut chosen = format!("--shard {shard} --sharding round-robin");
-    for (stage, tests) in STAGES {
-        let output = folder.join(stage);
+    let mut chosen = chosen.to_owned();
+    for Stage { name, tests, hang } in STAGES {
+        let output = folder.join(name);
         fs::create_dir_all(&output).map_err(failed)?;
         // Its exit code says that some were missed, which is for the next stage to see to.
-        let line = format!("mutants --colors never --output '{}' {chosen} -- {tests}", output.display());
+        let line = format!(
+            "mutants --colors never --output '{}' --minimum-test-timeout {hang} {chosen} -- {tests}",
+            output.display()
+        );
         cargo_mutants(&line).exit_code().map_err(failed)?;
-        let results = outcomes(&output).and_then(|json| Results::of_outcomes(&json, |_| true)).map_err(failed)?;
-        if results.missed.is_empty() {
+        let fates = fates(&outcomes(&output).map_err(failed)?).map_err(failed)?;
+        if fates.values().all(|fate| *fate != Fate::Missed) {
             break;
         }
-        // By their names; a file holds them all, whatever their number.
-        let names: Vec<_> = results.missed.iter().map(|name| format!("^{}$", escaped(name))).collect();
-        let patterns = folder.join(format!("missed-by-{stage}"));
-        fs::write(&patterns, names.join("\n")).map_err(failed)?;
-        chosen = format!("--re \"$(paste -sd'|' '{}')\"", patterns.display());
+        chosen = only_missed(&fates, &folder.join(format!("missed-by-{name}"))).map_err(failed)?;
     }
     Ok(())
+}
+
+/// The argument that chooses those that were missed; the file takes their names, however many they are.
+fn only_missed(fates: &Fates, file: &Path) -> io::Result<String> {
+    let missed = fates.iter().filter(|(_, fate)| **fate == Fate::Missed);
+    let lines: Vec<_> = missed.map(|(name, _)| format!("^{}$", escaped(name))).collect();
+    fs::write(file, lines.join("\n"))?;
+    Ok(format!("--re \"$(paste -sd'|' '{}')\"", file.display()))
 }
 
 /// A name as a regular expression that finds it only.
@@ -110,77 +180,144 @@ fn outcomes(folder: &Path) -> io::Result<Value> {
     Ok(serde_json::from_str(&text)?)
 }
 
-/// What became of mutants.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Results {
-    caught: usize,
+/// What became of a mutant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Caught,
     /// Noticed because the tests did not end.
-    hung: usize,
-    /// Those that do not compile.
-    unviable: usize,
-    missed: Vec<String>,
+    Hung,
+    /// It does not compile.
+    Unviable,
+    Missed,
 }
 
-impl Results {
-    /// Of all shards in a folder.
-    fn read(folder: &Path) -> io::Result<Self> {
-        let mut all = Self::default();
-        for shard in fs::read_dir(folder)? {
-            let shard = shard?.path();
-            let mut of_shard = Self::default();
-            for (stage, _) in STAGES {
-                if shard.join(stage).exists() {
-                    of_shard.meet(&outcomes(&shard.join(stage))?)?;
-                }
-            }
-            all.caught += of_shard.caught;
-            all.hung += of_shard.hung;
-            all.unviable += of_shard.unviable;
-            all.missed.extend(of_shard.missed);
-        }
-        all.missed.sort();
-        Ok(all)
-    }
+/// Mutants by their names, which say the place too.
+type Fates = BTreeMap<String, Fate>;
 
-    /// What the next stage makes of those that were missed; the first one meets all.
-    fn meet(&mut self, json: &Value) -> io::Result<()> {
-        let is_first = *self == Self::default();
-        let missed = std::mem::take(&mut self.missed);
+/// Of all shards in a folder; and how many shards of how many those are.
+fn read(folder: &Path) -> io::Result<(Fates, String)> {
+    let mut all = Fates::new();
+    let mut shards = BTreeMap::<String, usize>::new();
+    let mut again = Vec::new();
+    for run in fs::read_dir(folder)? {
+        let run = run?.path();
+        let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut of_run = Fates::new();
+        for Stage { name, .. } in STAGES {
+            if run.join(name).exists() {
+                settle(&mut of_run, fates(&outcomes(&run.join(name))?)?);
+            }
+        }
+        match name.split_once("-of-") {
+            Some((_, count)) => {
+                all.extend(of_run);
+                *shards.entry(count.to_owned()).or_default() += 1;
+            }
+            None => again.push(of_run),
+        }
+    }
+    for later in again {
+        settle(&mut all, later);
+    }
+    let shards: Vec<_> = shards.iter().map(|(count, tested)| format!("{tested}/{count} shards")).collect();
+    Ok((all, shards.join(", ")))
+}
+
+/// What the next stage makes of those that were missed; the first one meets all.
+fn settle(fates: &mut Fates, later: Fates) {
+    let is_first = fates.is_empty();
+    for (name, fate) in later {
         // Some mutants are tested whatever names are asked for.
-        let later = Self::of_outcomes(json, |name| is_first || missed.iter().any(|other| other == name))?;
-        self.caught += later.caught;
-        self.hung += later.hung;
-        self.unviable += later.unviable;
-        self.missed = later.missed;
-        Ok(())
+        if is_first || fates.get(&name) == Some(&Fate::Missed) {
+            fates.insert(name, fate);
+        }
     }
+}
 
-    fn of_outcomes(json: &Value, counts: impl Fn(&str) -> bool) -> io::Result<Self> {
-        let mut results = Self::default();
-        for outcome in json["outcomes"].as_array().map_or(&[][..], Vec::as_slice) {
-            let name = outcome["scenario"]["Mutant"]["name"].as_str();
-            if name.is_some_and(|name| !counts(name)) {
-                continue;
+/// What one stage found.
+fn fates(json: &Value) -> io::Result<Fates> {
+    let mut fates = Fates::new();
+    for outcome in json["outcomes"].as_array().map_or(&[][..], Vec::as_slice) {
+        let name = outcome["scenario"]["Mutant"]["name"].as_str();
+        let fate = match (outcome["summary"].as_str().unwrap_or_default(), name) {
+            ("Success", None) => continue,
+            ("CaughtMutant", _) => Fate::Caught,
+            ("Timeout", Some(_)) => Fate::Hung,
+            ("Unviable", _) => Fate::Unviable,
+            ("MissedMutant", Some(_)) => Fate::Missed,
+            (other, name) => {
+                let what = name.unwrap_or("the tests without a change");
+                return Err(io::Error::other(format!("{what}: {other}")));
             }
-            match (outcome["summary"].as_str().unwrap_or_default(), name) {
-                ("CaughtMutant", _) => results.caught += 1,
-                ("Timeout", Some(_)) => results.hung += 1,
-                ("Unviable", _) => results.unviable += 1,
-                ("MissedMutant", Some(name)) => results.missed.push(name.to_owned()),
-                ("Success", None) => {}
-                (other, name) => {
-                    let what = name.unwrap_or("the tests without a change");
-                    return Err(io::Error::other(format!("{what}: {other}")));
-                }
+        };
+        fates.extend(name.map(|name| (name.to_owned(), fate)));
+    }
+    Ok(fates)
+}
+
+/// A name without line and column, which change whenever something above does: `FILE: what is changed`.
+fn placeless(name: &str) -> String {
+    match name.splitn(4, ':').collect::<Vec<_>>()[..] {
+        [file, _line, _column, what] => format!("{file}:{what}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// The placeless names that begin the rows of the page, with how many mutants each of them excuses.
+fn listed(page: &str) -> BTreeMap<String, usize> {
+    let mut listed = BTreeMap::new();
+    for row in page.lines() {
+        if let Some((name, _)) = row.strip_prefix("- `").and_then(|row| row.split_once("`: ")) {
+            *listed.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    listed
+}
+
+/// What is reported of the mutants that were tested.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Figures {
+    caught: usize,
+    hung: usize,
+    unviable: usize,
+    /// Missed, and excused by the page.
+    listed: usize,
+    missed: Vec<String>,
+    /// Names on the page of which all mutants are noticed.
+    stale: Vec<String>,
+}
+
+impl Figures {
+    fn of(fates: &Fates, listed: &BTreeMap<String, usize>) -> Self {
+        let mut figures = Self::default();
+        let mut excuses = listed.clone();
+        let mut tested = BTreeMap::<String, bool>::new();
+        for (name, fate) in fates {
+            let placeless = placeless(name);
+            let is_missed = *fate == Fate::Missed;
+            *tested.entry(placeless.clone()).or_default() |= is_missed;
+            match fate {
+                Fate::Caught => figures.caught += 1,
+                Fate::Hung => figures.hung += 1,
+                Fate::Unviable => figures.unviable += 1,
+                Fate::Missed => match excuses.get_mut(&placeless) {
+                    Some(left) if *left > 0 => {
+                        *left -= 1;
+                        figures.listed += 1;
+                    }
+                    _ => figures.missed.push(name.clone()),
+                },
             }
         }
-        Ok(results)
+        figures.stale = listed.keys().filter(|name| tested.get(*name) == Some(&false)).cloned().collect();
+        figures
     }
 
     fn viable(&self) -> usize {
-        self.caught + self.hung + self.missed.len()
+        self.caught + self.hung + self.listed + self.missed.len()
     }
 
+    /// Those that are listed count as missed here: an excuse betters no figure.
     fn noticed_percent(&self) -> f64 {
         (self.caught + self.hung) as f64 * 100.0 / self.viable().max(1) as f64
     }
@@ -192,23 +329,31 @@ impl Results {
         evidence::print("viable mutants", self.viable());
         evidence::print("caught", self.caught);
         evidence::print("caught by a hang", self.hung);
+        evidence::print("missed, and listed with the reason", self.listed);
         evidence::print("missed", self.missed.len());
         evidence::print("unviable", self.unviable);
         evidence::print("share of viable mutants that is noticed", format!("{:.1} %", self.noticed_percent()));
     }
 
     fn verdict(&self) -> Outcome {
-        if (self.caught + self.hung) * 100 >= self.viable() * BAR {
-            Outcome::Passed
-        } else {
-            Outcome::Failed(format!("{:.1} % of the mutants are noticed, {BAR} % are the bar", self.noticed_percent()))
+        if !self.stale.is_empty() {
+            return Outcome::Failed(format!("{PAGE} lists what the tests do notice: {}", self.stale.join("; ")));
         }
+        if (self.caught + self.hung) * 100 < self.viable() * BAR {
+            return Outcome::Failed(format!(
+                "{:.1} % of mutants are noticed, {BAR} % are the bar",
+                self.noticed_percent()
+            ));
+        }
+        Outcome::Passed
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NAME: &str = "a.rs:1:2: replace f -> [u8; 2] with [0]";
 
     fn mutant(name: &str, summary: &str) -> Value {
         serde_json::json!({ "scenario": { "Mutant": { "name": name } }, "summary": summary })
@@ -218,22 +363,38 @@ mod tests {
     fn outcomes_are_counted_and_a_later_stage_settles_what_was_missed() {
         let baseline = serde_json::json!({ "scenario": "Baseline", "summary": "Success" });
         let outcomes = [baseline, mutant("a", "CaughtMutant"), mutant("b", "MissedMutant"), mutant("c", "Unviable")];
-        let mut results = Results::default();
-        results.meet(&serde_json::json!({ "outcomes": outcomes })).unwrap();
-        assert_eq!((results.caught, results.unviable, &results.missed[..]), (1, 1, &["b".to_owned()][..]));
+        let mut all = fates(&serde_json::json!({ "outcomes": outcomes })).unwrap();
+        assert_eq!(Figures::of(&all, &BTreeMap::new()).missed, ["b"]);
         let later = [mutant("b", "Timeout"), mutant("not asked for", "CaughtMutant")];
-        results.meet(&serde_json::json!({ "outcomes": later })).unwrap();
-        assert_eq!((results.viable(), results.verdict()), (2, Outcome::Passed));
+        settle(&mut all, fates(&serde_json::json!({ "outcomes": later })).unwrap());
+        let figures = Figures::of(&all, &BTreeMap::new());
+        assert_eq!((figures.viable(), figures.hung, figures.unviable), (2, 1, 1));
+        assert_eq!(figures.verdict(), Outcome::Passed);
+    }
+
+    #[test]
+    fn a_row_of_the_page_excuses_one_mutant_wherever_it_stands_now() {
+        let listed = listed("- `a.rs: replace f -> [u8; 2] with [0]`: why\n");
+        let both = [NAME, "a.rs:7:2: replace f -> [u8; 2] with [0]"].map(|name| (name.to_owned(), Fate::Missed));
+        let figures = Figures::of(&both.into(), &listed);
+        assert_eq!((figures.listed, figures.missed.len(), &figures.stale[..]), (1, 1, &[][..]));
+    }
+
+    #[test]
+    fn a_row_of_the_page_for_what_is_noticed_fails() {
+        let listed = listed("- `a.rs: replace f -> [u8; 2] with [0]`: why\n");
+        let figures = Figures::of(&[(NAME.to_owned(), Fate::Caught)].into(), &listed);
+        assert!(matches!(figures.verdict(), Outcome::Failed(_)), "{figures:?}");
     }
 
     #[test]
     fn tests_that_fail_without_a_change_show_nothing() {
         let outcomes = [serde_json::json!({ "scenario": "Baseline", "summary": "Failure" })];
-        assert!(Results::of_outcomes(&serde_json::json!({ "outcomes": outcomes }), |_| true).is_err());
+        assert!(fates(&serde_json::json!({ "outcomes": outcomes })).is_err());
     }
 
     #[test]
     fn a_name_finds_itself_only() {
-        assert_eq!(escaped("a.rs:1:2: replace f -> [u8; 2] with [0]"), r"a\.rs:1:2: replace f -> \[u8; 2\] with \[0\]");
+        assert_eq!(escaped(NAME), r"a\.rs:1:2: replace f -> \[u8; 2\] with \[0\]");
     }
 }
