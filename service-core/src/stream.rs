@@ -47,11 +47,16 @@ pub trait StreamSender: Send {
     /// `ResourceExhausted` if the item is longer than any that the transport carries.
     fn send(&mut self, item: &(dyn Encode + Sync), deadline: Option<Deadline>) -> Result<(), Status>;
 
-    /// The same without waiting: is woken when there may be room.
+    /// The same without waiting: is woken when there may be room. An item that is pending is asked about again, or given
+    /// up by [`give_up`](Self::give_up).
     ///
     /// # Errors
     /// As [`send`](Self::send).
     fn poll_send(&mut self, cx: &mut Wakers<'_>, item: &(dyn Encode + Sync)) -> Poll<Result<(), Status>>;
+
+    /// Forgets the item that is pending, of which parts may be on their way: the other side never sees it. To be called
+    /// when the future that polled is dropped.
+    fn give_up(&mut self) {}
 
     /// Ends the direction: the other side receives what was sent, then the end.
     ///
