@@ -1,7 +1,7 @@
 //! What a typed client calls through: one address, bound to whichever transport serves it now.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::context::Deadline;
 use crate::descriptor::{MethodMap, ServiceDescriptor};
 use crate::handler::MethodIndex;
 use crate::lock::lock_until;
-use crate::message::{Decode, Encode};
+use crate::message::Decode;
 use crate::names::Address;
 use crate::stats::ServiceStats;
 use crate::status::{Code, Outcome, Status};
@@ -23,6 +23,8 @@ use crate::transport::{CallTimes, Registry, Transport};
 struct Bound {
     transport: Arc<dyn Transport>,
     map: MethodMap,
+    /// The channel's; for calls that outlive their use of it.
+    stats: Arc<ServiceStats>,
 }
 
 /// How many threads call at once without sharing the count of references to the transport.
@@ -47,6 +49,26 @@ pub struct Channel {
     bound: Mutex<Option<Arc<Bound>>>,
     seats: Box<[Seat]>,
     stats: Arc<ServiceStats>,
+    /// The transport leads to a handler of this process.
+    is_local: AtomicBool,
+}
+
+/// Where a call of a method goes; holds the transport as long as the call is under way.
+#[derive(Clone)]
+pub(crate) struct Route {
+    bound: Arc<Bound>,
+    /// The method by the server's index.
+    pub(crate) index: MethodIndex,
+}
+
+impl Route {
+    pub(crate) fn transport(&self) -> &dyn Transport {
+        &*self.bound.transport
+    }
+
+    pub(crate) fn stats(&self) -> &ServiceStats {
+        &self.bound.stats
+    }
 }
 
 impl Channel {
@@ -62,13 +84,14 @@ impl Channel {
     ) -> Result<Self, Status> {
         let stats = Arc::new(ServiceStats::with_writers(descriptor, SEATS));
         let seats = (0..SEATS).map(|_| CachePadded::new(TryLock::new(None))).collect();
-        let channel = Self { registry, address, descriptor, bound: Mutex::new(None), seats, stats };
+        let (bound, is_local) = (Mutex::new(None), AtomicBool::new(false));
+        let channel = Self { registry, address, descriptor, bound, seats, stats, is_local };
         channel.bind(None)?;
         Ok(channel)
     }
 
-    /// Calls a method by its index in the client's descriptor and waits for the end, at most
-    /// `timeout`.
+    /// Calls a method, by its index in the client's descriptor, and waits for the end, at most as long as the call may
+    /// take.
     ///
     /// On a live transport this adds no lock, allocation or system call to what the transport does.
     ///
@@ -76,22 +99,16 @@ impl Channel {
     /// The transport's or the handler's [`Status`]; `Unimplemented`, not run, if the server lacks
     /// the method; what [`connect`](Self::connect) says if the service has to be connected again
     /// and cannot.
-    pub fn call(
-        &self,
-        method: MethodIndex,
-        timeout: Option<Duration>,
-        request: &(dyn Encode + Sync),
-        reply: &mut dyn Decode,
-    ) -> Result<(), Status> {
+    pub fn call(&self, call: &CallRequest<'_>, reply: &mut dyn Decode) -> Result<(), Status> {
         let mut times = CallTimes::default();
         let mut seat = self.seat();
         let held = seat.as_mut().map(|(_, held)| &mut **held);
-        let result = self.call_bound(held, method, timeout, request, reply, &mut times);
+        let result = self.call_bound(held, call, reply, &mut times);
         let code = result.as_ref().map_or_else(Status::code, |()| Code::Ok);
         match seat {
             // Whoever has the seat is the only one to count as it.
-            Some((seat, _held)) => self.stats.record_as(seat, method, code, times.elapsed_ns()),
-            None => self.stats.record(method, code, times.elapsed_ns()),
+            Some((seat, _held)) => self.stats.record_as(seat, call.method, code, times.elapsed_ns()),
+            None => self.stats.record(call.method, code, times.elapsed_ns()),
         }
         result
     }
@@ -100,13 +117,11 @@ impl Channel {
     fn call_bound(
         &self,
         seat: Option<&mut Option<Arc<Bound>>>,
-        method: MethodIndex,
-        timeout: Option<Duration>,
-        request: &(dyn Encode + Sync),
+        call: &CallRequest<'_>,
         reply: &mut dyn Decode,
         times: &mut CallTimes,
     ) -> Result<(), Status> {
-        let mut timeout = timeout;
+        let mut timeout = call.timeout;
         let counted;
         let bound = match seat {
             Some(Some(bound)) if bound.transport.is_alive() => &*bound,
@@ -117,10 +132,29 @@ impl Channel {
                 &counted
             }
         };
-        let Some(index) = bound.map.get(method) else {
-            return Err(self.not_served(method));
+        let Some(index) = bound.map.get(call.method) else {
+            return Err(self.not_served(call.method));
         };
-        bound.transport.call(&CallRequest::new(index, timeout, request), reply, times)
+        bound.transport.call(&CallRequest { method: index, timeout, ..*call }, reply, times)
+    }
+
+    /// Finds the way of a call that outlives this function. Blocks only if the service has to be connected again; what
+    /// that takes is taken from the timeout.
+    pub(crate) fn route(&self, method: MethodIndex, timeout: &mut Option<Duration>) -> Result<Route, Status> {
+        let mut seat = self.seat();
+        let bound = match seat.as_mut().map(|(_, held)| &mut **held) {
+            Some(Some(bound)) if bound.transport.is_alive() => Arc::clone(bound),
+            Some(empty) => Arc::clone(empty.insert(self.bind_within(timeout)?)),
+            None => self.bind_within(timeout)?,
+        };
+        let index = bound.map.get(method).ok_or_else(|| self.not_served(method))?;
+        Ok(Route { bound, index })
+    }
+
+    /// Says whether the service was in this process when it was last connected. Costs one relaxed load.
+    #[inline]
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_local.load(Ordering::Relaxed)
     }
 
     /// A seat that no other call holds, and its number.
@@ -169,10 +203,11 @@ impl Channel {
         let bind = || {
             let transport = self.registry.connect(&self.address, deadline)?;
             let map = self.descriptor.bind(transport.descriptor())?;
-            Ok(Arc::new(Bound { transport, map }))
+            Ok(Arc::new(Bound { transport, map, stats: Arc::clone(&self.stats) }))
         };
         // Whatever failed here failed before the call was handed to anybody.
         let bound = bind().map_err(|status: Status| status.with_outcome(Outcome::NotRun))?;
+        self.is_local.store(bound.transport.local().is_some(), Ordering::Relaxed);
         *current = Some(Arc::clone(&bound));
         Ok(bound)
     }

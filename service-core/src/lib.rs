@@ -9,6 +9,7 @@
 
 mod assured;
 mod call;
+mod calling;
 mod channel;
 mod context;
 mod descriptor;
@@ -20,26 +21,32 @@ pub mod fuzz;
 
 mod handler;
 mod histogram;
+mod items;
+mod local;
 mod lock;
 mod message;
 mod metadata;
 mod names;
+mod options;
 pub mod scope;
 mod scratch;
 mod stats;
 mod status;
 mod stream;
+mod streaming;
 mod transport;
 mod typed;
 
 pub use assured::Assurance;
 pub use call::{CallRequest, Form, Ticket};
+pub use calling::Calling;
 pub use channel::Channel;
 pub use context::{Caller, CancelProbe, Context, Deadline, NeverCancelled, monotonic_ns};
 pub use descriptor::{Fingerprint, MethodDescriptor, MethodMap, ServiceDescriptor, TypeInfo};
 pub use details::{CallError, Failure, MAX_DETAILS_LEN, ServiceError};
 pub use handler::{CallFuture, Handler, MethodIndex, ReplySink, ServerCall, Style};
 pub use histogram::{Histogram, HistogramSnapshot};
+pub use items::{Incoming, Items, Outgoing, SendItem};
 pub use lock::lock_until;
 pub use message::{
     BlockWriter, Decode, Encode, EncodeError, Encoded, MAX_MESSAGE_LEN, Sink, SinkFull, encode_block, encode_small,
@@ -48,9 +55,11 @@ pub use metadata::{Metadata, Priority, TraceContext};
 pub use names::{
     Address, InstanceId, MAX_INSTANCE_LEN, MAX_LABEL_LEN, MAX_SERVICE_LEN, NameError, NameKind, Namespace, ServiceName,
 };
+pub use options::CallOptions;
 pub use stats::{MethodSnapshot, MethodStats, ServiceStats};
 pub use status::{Code, Outcome, Status};
 pub use stream::{Opened, Shape, StreamReceiver, StreamSender};
+pub use streaming::{BothWays, ClientStream, ServerStream};
 pub use transport::{CallTimes, Connector, InstanceInfo, Registry, Transport};
 pub use typed::{
     ByRef, Bytes, MAX_DEPTH, Message, MessageSerializer, Owned, Readable, Reply, ReplyWith, Str, Writable, access,
@@ -66,9 +75,11 @@ pub mod __private {
     pub use rkyv::{self, Archived};
 
     pub use crate::forms::{by_value, in_place};
+    pub use crate::items::{Lender, answer, incoming};
+    pub use crate::local::in_archive;
     pub use crate::{
-        Address, ByRef, Bytes, Channel, Code, Connector, Context, Handler, Message, MethodDescriptor, MethodIndex,
-        Outcome, Owned, Readable, Reply, ReplySink, ReplyWith, ServiceDescriptor, ServiceStats, Status, Str, Writable,
-        access_request, deserialize,
+        Address, ByRef, Bytes, CallRequest, Channel, Code, Connector, Context, Handler, Message, MethodDescriptor,
+        MethodIndex, Outcome, Owned, Readable, Reply, ReplySink, ReplyWith, ServiceDescriptor, ServiceStats, Status,
+        Str, Writable, access_request, deserialize,
     };
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 use service_core::{
-    Address, Channel, Code, Context, Handler, Message, MethodDescriptor, MethodIndex, Outcome, Registry, Reply,
-    ReplySink, ServiceDescriptor, Status, access,
+    Address, CallRequest, Channel, Code, Context, Handler, Message, MethodDescriptor, MethodIndex, Outcome, Registry,
+    Reply, ReplySink, ServiceDescriptor, Status, access,
 };
 use support::Board;
 
@@ -57,7 +57,7 @@ fn connect(board: &Arc<Board>) -> Result<Channel, Status> {
 
 fn double(channel: &Channel, value: u32) -> Result<u32, Status> {
     let mut reply = Reply::<u32>::new();
-    channel.call(DOUBLE, None, &Message(&(value,)), &mut reply)?;
+    channel.call(&CallRequest::new(DOUBLE, None, &Message(&(value,))), &mut reply)?;
     reply.into_value()
 }
 
@@ -73,7 +73,7 @@ fn calls_go_to_the_servers_index_of_the_method() {
 #[test]
 fn a_method_that_the_server_lacks_fails_at_once_and_alone() {
     let channel = connect(&Board::with("doubler", Doubler::new())).unwrap();
-    let status = channel.call(GONE, None, &Message(&()), &mut Reply::<()>::new()).unwrap_err();
+    let status = channel.call(&CallRequest::new(GONE, None, &Message(&())), &mut Reply::<()>::new()).unwrap_err();
     assert_eq!((status.code(), status.outcome()), (Code::Unimplemented, Outcome::NotRun));
     for part in ["`doubler`", "`gone`"] {
         assert!(status.message().contains(part), "{status}");

@@ -127,9 +127,7 @@ fn write_calls(service: &Service, index: u16, method: &Method) -> TokenStream {
     let made = Ident::new("__Made", Span::mixed_site());
     let call = quote_spanned! {span=>
         self.channel.call(
-            #support::MethodIndex(#index),
-            self.timeout,
-            &#support::Message(&#request),
+            &#support::CallRequest::new(#support::MethodIndex(#index), self.timeout, &#support::Message(&#request)),
             &mut #place,
         )?;
         #place.into_value()
