@@ -15,6 +15,7 @@ use crate::handler::MethodIndex;
 use crate::lock::lock_until;
 use crate::message::{Decode, Encode};
 use crate::names::Address;
+use crate::scope::{self, Inherited};
 use crate::stats::ServiceStats;
 use crate::status::{Code, Outcome, Status};
 use crate::transport::{CallTimes, Registry, Transport};
@@ -120,7 +121,14 @@ impl Channel {
         let Some(index) = bound.map.get(method) else {
             return Err(self.not_served(method));
         };
-        bound.transport.call(&CallRequest::new(index, timeout, request), reply, times)
+        let call = CallRequest::new(index, timeout, request);
+        match scope::current() {
+            None => bound.transport.call(&call, reply, times),
+            Some(scope) => {
+                let Inherited { timeout, metadata } = Inherited::from(&*scope, call.timeout, call.metadata)?;
+                bound.transport.call(&CallRequest { timeout, metadata: Some(&metadata), ..call }, reply, times)
+            }
+        }
     }
 
     /// A seat that no other call holds, and its number.

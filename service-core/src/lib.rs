@@ -26,6 +26,7 @@ mod metadata;
 mod names;
 pub mod scope;
 mod scratch;
+mod spawn;
 mod stats;
 mod status;
 mod stream;
@@ -48,6 +49,7 @@ pub use metadata::{Metadata, Priority, TraceContext};
 pub use names::{
     Address, InstanceId, MAX_INSTANCE_LEN, MAX_LABEL_LEN, MAX_SERVICE_LEN, NameError, NameKind, Namespace, ServiceName,
 };
+pub use spawn::Spawn;
 pub use stats::{MethodSnapshot, MethodStats, ServiceStats};
 pub use status::{Code, Outcome, Status};
 pub use stream::{Opened, Shape, StreamReceiver, StreamSender};
