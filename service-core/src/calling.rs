@@ -8,6 +8,7 @@ use crate::call::{CallRequest, Ticket};
 use crate::channel::{Channel, Route};
 use crate::context::{Deadline, monotonic_ns};
 use crate::handler::MethodIndex;
+use crate::scope::{self, Inherited};
 use crate::status::{Code, Outcome, Status};
 use crate::typed::{Owned, Reply};
 
@@ -114,7 +115,14 @@ impl<R: Owned + Send> Calling<'_, R> {
         }
         let State::Routed(route, _) = state else { return Poll::Pending };
         let request = CallRequest { method: route.index, timeout, ..*call };
-        let ticket = ready!(route.transport().poll_start(cx, &request))?;
+        let ticket = match scope::current() {
+            None => ready!(route.transport().poll_start(cx, &request))?,
+            Some(scope) => {
+                let Inherited { timeout, metadata } = Inherited::from(&*scope, timeout, call.metadata)?;
+                let request = CallRequest { timeout, metadata: Some(&metadata), ..request };
+                ready!(route.transport().poll_start(cx, &request))?
+            }
+        };
         Poll::Ready(Ok(InFlight::new(route.clone(), call.method, ticket)))
     }
 }

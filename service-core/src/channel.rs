@@ -15,6 +15,7 @@ use crate::handler::MethodIndex;
 use crate::lock::lock_until;
 use crate::message::Decode;
 use crate::names::Address;
+use crate::scope::{self, Inherited};
 use crate::stats::ServiceStats;
 use crate::status::{Code, Outcome, Status};
 use crate::transport::{CallTimes, Registry, Transport};
@@ -135,7 +136,14 @@ impl Channel {
         let Some(index) = bound.map.get(call.method) else {
             return Err(self.not_served(call.method));
         };
-        bound.transport.call(&CallRequest { method: index, timeout, ..*call }, reply, times)
+        let call = CallRequest { method: index, timeout, ..*call };
+        match scope::current() {
+            None => bound.transport.call(&call, reply, times),
+            Some(scope) => {
+                let Inherited { timeout, metadata } = Inherited::from(&*scope, call.timeout, call.metadata)?;
+                bound.transport.call(&CallRequest { timeout, metadata: Some(&metadata), ..call }, reply, times)
+            }
+        }
     }
 
     /// Finds the way of a call that outlives this function. Blocks only if the service has to be connected again; what

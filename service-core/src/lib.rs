@@ -30,6 +30,7 @@ mod names;
 mod options;
 pub mod scope;
 mod scratch;
+mod spawn;
 mod stats;
 mod status;
 mod stream;
@@ -56,6 +57,7 @@ pub use names::{
     Address, InstanceId, MAX_INSTANCE_LEN, MAX_LABEL_LEN, MAX_SERVICE_LEN, NameError, NameKind, Namespace, ServiceName,
 };
 pub use options::CallOptions;
+pub use spawn::Spawn;
 pub use stats::{MethodSnapshot, MethodStats, ServiceStats};
 pub use status::{Code, Outcome, Status};
 pub use stream::{Opened, Shape, StreamReceiver, StreamSender};

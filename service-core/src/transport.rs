@@ -100,9 +100,14 @@ pub trait Transport: Send + Sync {
         Err(not_carried("streams"))
     }
 
-    /// Runs `run` as a call on this thread, with what the handler offers to clients of the same program
-    /// ([`Handler::local`](crate::Handler::local)): no message is written. `None`, and nothing was run, if the service is in
-    /// another process or offers nothing.
+    /// What the handler offers to clients of the same program ([`Handler::local`](crate::Handler::local)), if it is in this
+    /// process.
+    fn local(&self) -> Option<&dyn Any> {
+        None
+    }
+
+    /// Runs `run` as a call on this thread, around which is all that a call has around it but messages: for transports that
+    /// have a [`local`](Self::local) handler.
     ///
     /// # Errors
     /// What `run` answers, or the transport's own, as [`call`](Self::call).
@@ -112,10 +117,10 @@ pub trait Transport: Send + Sync {
         timeout: Option<Duration>,
         metadata: Option<&Metadata>,
         times: &mut CallTimes,
-        run: &mut dyn FnMut(&Context<'_>, &dyn Any) -> Result<(), Status>,
-    ) -> Option<Result<(), Status>> {
+        run: &mut dyn FnMut(&Context<'_>) -> Result<(), Status>,
+    ) -> Result<(), Status> {
         let _ = (method, timeout, metadata, times, run);
-        None
+        Err(not_carried("calls without messages"))
     }
 }
 

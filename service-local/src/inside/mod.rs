@@ -118,16 +118,19 @@ impl Transport for Inside {
         })?
     }
 
+    fn local(&self) -> Option<&dyn Any> {
+        self.hub.handler.local()
+    }
+
     fn call_local(
         &self,
         method: MethodIndex,
         timeout: Option<Duration>,
         metadata: Option<&Metadata>,
         times: &mut CallTimes,
-        run: &mut dyn FnMut(&Context<'_>, &dyn Any) -> Result<(), Status>,
-    ) -> Option<Result<(), Status>> {
-        let offer = self.hub.handler.local()?;
-        Some(self.around(method, timeout, metadata, times, |ctx| run(ctx, offer)))
+        run: &mut dyn FnMut(&Context<'_>) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        self.around(method, timeout, metadata, times, run)
     }
 }
 
