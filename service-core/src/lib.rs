@@ -37,6 +37,7 @@ mod stream;
 mod streaming;
 mod transport;
 mod typed;
+pub mod value;
 
 pub use assured::Assurance;
 pub use call::{CallRequest, Form, Ticket};
