@@ -421,10 +421,7 @@ impl LocalConnection {
             let room = copy.room(len);
             let copied = room.map(|room| (arena.copy_out(at, room), room));
             arena.discard(at);
-            let (copied, room) = copied.map_err(|error| {
-                let text = format!("no memory for a reply of {len} bytes of `{}`: {error}", self.name);
-                Status::new(Code::ResourceExhausted, Outcome::Ran, text)
-            })?;
+            let (copied, room) = copied.map_err(|error| errors::no_memory(len, &error, Outcome::Ran))?;
             copied.map_err(|error| self.broken(&error.to_string()))?;
             self.read_reply(header, room, reply)
         })

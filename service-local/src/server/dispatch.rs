@@ -14,6 +14,7 @@ use shm_ring::slot::{CallId, Finished, ReplyHeader};
 
 use super::lane::Lane;
 use crate::copy::Copy;
+use crate::errors::no_memory;
 use crate::frame::{Cell, Ending, Meta, Payload, REPLY_INLINE, Reply, SEALED};
 use crate::trust::request_in_place;
 
@@ -55,7 +56,9 @@ impl Dispatcher<'_> {
                 let found = if lane.trust.is_isolated() {
                     match copied_request(lane, place, at, len, copy) {
                         Ok(found) => found,
-                        Err(error) => return self.refuse(lane, meta.method, call, &no_memory(len, &error)),
+                        Err(error) => {
+                            return self.refuse(lane, meta.method, call, &no_memory(len, &error, Outcome::NotRun));
+                        }
                     }
                 } else {
                     lane.requests().at(place).and_then(|arena| request_in_place(arena, at, len).ok())
@@ -155,12 +158,6 @@ fn copied_request<'a>(
     let Some(arena) = lane.requests().at(place).filter(|arena| arena.admit(at, len).is_ok()) else { return Ok(None) };
     let room = copy.room(len)?;
     Ok(arena.copy_out(at, room).is_ok().then_some(&*room))
-}
-
-#[cold]
-fn no_memory(len: usize, error: &TryReserveError) -> Status {
-    let text = format!("no memory for a private copy of a request of {len} bytes: {error}");
-    Status::new(Code::ResourceExhausted, Outcome::NotRun, text)
 }
 
 /// Says with what text a handler panicked, if it was a text.

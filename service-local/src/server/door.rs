@@ -21,6 +21,7 @@ use super::lane::{Lane, Terms};
 use super::pace::Party;
 use super::quota::Share;
 use super::rope::Rope;
+use crate::errors::OF_CLIENTS;
 use crate::handshake::{FromClient, FromServer};
 use crate::trust;
 
@@ -51,13 +52,13 @@ impl Watched for Door {
             match doorkeeping.take(|| self.listener.accept()) {
                 Ok(Some(connection)) => {
                     if let Err(error) = doorkeeping.take(|| Visitor::admit(&self.hub, connection)) {
-                        tracing::warn!(service = self.hub.instance, %error, "connection refused");
+                        self.hub.warn(&error, "connection refused");
                     }
                 }
                 Ok(None) => break,
                 Err(error) => {
                     // One visitor's failure, or too few descriptors.
-                    tracing::warn!(service = self.hub.instance, %error, "accept failed");
+                    self.hub.warn(&error, "accept failed");
                     break;
                 }
             }
@@ -361,10 +362,17 @@ impl Hub {
         }
         // It can be called from here on, so it is in the table by now.
         if let Err(error) = self.hand_over(visitor.id, &lane, &welcome.to_bytes(), &fds, relay) {
-            tracing::warn!(service = self.instance, %error, "connection ended");
+            self.warn(&error, "connection ended");
             lane.connection.hang_up();
         }
         Some(lane)
+    }
+
+    /// Says what went wrong with somebody's connection; not for each of many.
+    fn warn(&self, error: &shm_ring::Error, what: &str) {
+        if let Some(left_out) = OF_CLIENTS.admit() {
+            tracing::warn!(service = self.instance, %error, left_out, "{what}");
+        }
     }
 
     fn hand_over(

@@ -13,6 +13,7 @@ use shm_ring::rendezvous::Connection;
 use super::pace::Party;
 use super::quota::Share;
 use super::sealed::SealedRequests;
+use crate::errors::OF_CLIENTS;
 use crate::frame::{Cell, KIND_CALL};
 use crate::growth::{Added, Owners, Readers};
 use crate::trust::assurance;
@@ -170,8 +171,11 @@ impl Lane {
     /// Ends the connection of a client that broke the protocol; nothing more of it is served.
     #[cold]
     pub(super) fn throw_out(&self) {
-        if !self.broken.swap(true, Ordering::Relaxed) {
-            tracing::warn!(pid = self.caller.pid, uid = self.caller.uid, "client broke the protocol: connection ended");
+        if !self.broken.swap(true, Ordering::Relaxed)
+            && let Some(left_out) = OF_CLIENTS.admit()
+        {
+            let (pid, uid) = (self.caller.pid, self.caller.uid);
+            tracing::warn!(pid, uid, left_out, "client broke the protocol: connection ended");
         }
         self.end();
     }
