@@ -100,6 +100,11 @@ pub(crate) fn block_for(len: usize) -> Option<usize> {
     layout_for(len).map(|(layout, _)| layout.largest())
 }
 
+/// Bytes of the segment that a payload of `len` bytes gets; zero if there is none for it.
+pub(crate) fn segment_for(len: usize) -> usize {
+    layout_for(len).map_or(0, |(_, size)| size)
+}
+
 /// One class of blocks that hold `len` bytes.
 fn layout_for(len: usize) -> Option<(ArenaLayout, usize)> {
     let block = len.max(MIN_BLOCK).checked_next_power_of_two()?;

@@ -1,6 +1,7 @@
 //! Which mode of trust two sides of a connection agree on.
 #![allow(unsafe_code)] // What the agreed mode assumes of the peer is said where its payloads are read in place.
 
+use crate::errors::OF_CLIENTS;
 use service_core::Assurance;
 use shm_ring::arena::{ArenaReader, BlockRef, Lent, RequestBlocks};
 use shm_ring::{BuildId, Error, Trust};
@@ -37,7 +38,7 @@ pub(crate) fn agree(ours: Trust, theirs: u8, their_build: &[u8; BuildId::BYTES],
     if ours.is_trusted() && theirs == TRUSTED && is_one_program {
         return ours;
     }
-    if ours.is_trusted() || theirs == TRUSTED {
+    if (ours.is_trusted() || theirs == TRUSTED) && OF_CLIENTS.admit().is_some() {
         tracing::info!(uid, is_one_program, "only one side wants to be trusted, or it is another build: checked");
     }
     Trust::CHECKED

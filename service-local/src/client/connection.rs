@@ -23,7 +23,7 @@ use shm_ring::{Home, ReadOnly, Segment, Trust, clock};
 
 use self::large::Large;
 use super::reading::Reading;
-use super::slots::{GivenUp, Waiting};
+use super::slots::{GivenUp, LOOK_AGAIN, Waiting};
 use crate::copy::with_callers_room;
 use crate::errors;
 use crate::frame::{Cell, Ending, KIND_CALL, Meta, Payload, Reply};
@@ -260,9 +260,10 @@ impl LocalConnection {
             let text = format!("no free request cell towards `{}` until the deadline", self.name);
             return Err(Status::new(Code::DeadlineExceeded, Outcome::NotRun, text));
         }
-        // What fills the ring are frames to be stepped over: the server does so when it looks.
+        // What fills the ring are frames to be stepped over: the server does so when it looks. It needs a moment for that,
+        // and may be stopped: whoever rings without a pause takes the processor from it, and rings for nothing.
         self.lane.ring();
-        std::thread::yield_now();
+        std::thread::sleep(LOOK_AGAIN);
         Ok(())
     }
 
@@ -418,8 +419,9 @@ impl LocalConnection {
         arena.admit(at, len).map_err(|error| self.broken(&error.to_string()))?;
         with_callers_room(|copy| {
             let room = copy.room(len);
-            let copied = arena.copy_out(at, room);
+            let copied = room.map(|room| (arena.copy_out(at, room), room));
             arena.discard(at);
+            let (copied, room) = copied.map_err(|error| errors::no_memory(len, &error, Outcome::Ran))?;
             copied.map_err(|error| self.broken(&error.to_string()))?;
             self.read_reply(header, room, reply)
         })

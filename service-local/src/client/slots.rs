@@ -8,9 +8,9 @@ use shm_ring::arena::BlockRef;
 use shm_ring::clock;
 use shm_ring::slot::{Abandoned, Call, ClientSlots, ReplyHeader};
 
-/// A waiter looks again after this long even if nobody told it: a slot may come free without a notice (see
+/// A waiter (for a slot, or for a cell) looks again after this long even if nobody told it: a slot may come free without a notice (see
 /// [`Waiting::tell`]).
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A call that timed out, and the request block that the server may still read.
 #[derive(Debug)]

@@ -24,6 +24,7 @@ pub(crate) use self::guests::Guests;
 pub(crate) use self::places::{Place, find};
 use self::probe::{InsideScope, Probe, own_caller};
 use crate::copy::{Copy, with_callers_room};
+use crate::errors;
 use crate::server::{Hub, bad_handler, panicked};
 
 /// Longest message that is kept on the stack, in bytes.
@@ -160,7 +161,7 @@ fn with_encoded<T>(message: &dyn Encode, outcome: Outcome, with: impl FnOnce(&[u
     match encode_small(message, &mut small.0).map_err(refused)? {
         Encoded::Inline(len) => Ok(with(&small.0[..len])),
         Encoded::Large(len) => with_callers_room(|copy: &mut Copy| {
-            let room = copy.room(len);
+            let room = copy.room(len).map_err(|error| errors::no_memory(len, &error, outcome))?;
             let mut sink = Sink::slice(room);
             message.encode(&mut sink).map_err(refused)?;
             let written = sink.len();

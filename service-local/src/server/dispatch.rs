@@ -1,5 +1,6 @@
 //! From a taken frame to the handler and back: checks, context, panic guard, reply.
 
+use std::collections::TryReserveError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use service_core::envelope::{self, Envelope};
@@ -13,6 +14,7 @@ use shm_ring::slot::{CallId, Finished, ReplyHeader};
 
 use super::lane::Lane;
 use crate::copy::Copy;
+use crate::errors::no_memory;
 use crate::frame::{Cell, Ending, Meta, Payload, REPLY_INLINE, Reply, SEALED};
 use crate::trust::request_in_place;
 
@@ -52,7 +54,12 @@ impl Dispatcher<'_> {
             }
             Payload::Block { place, at, len } => {
                 let found = if lane.trust.is_isolated() {
-                    copied_request(lane, place, at, len, copy)
+                    match copied_request(lane, place, at, len, copy) {
+                        Ok(found) => found,
+                        Err(error) => {
+                            return self.refuse(lane, meta.method, call, &no_memory(len, &error, Outcome::NotRun));
+                        }
+                    }
                 } else {
                     lane.requests().at(place).and_then(|arena| request_in_place(arena, at, len).ok())
                 };
@@ -63,14 +70,10 @@ impl Dispatcher<'_> {
         if lane.trust.is_isolated() {
             lane.note_served();
         }
-        let mut responder = Responder::new(lane, call);
         if meta.deadline_ns.is_some_and(|deadline| started_ns >= deadline) {
-            let status = self.expired(meta, started_ns);
-            responder.prepare_failure(&status);
-            responder.finish();
-            self.stats.record(meta.method, status.code(), 0);
-            return Dispatched::Answered;
+            return self.refuse(lane, meta.method, call, &self.expired(meta, started_ns));
         }
+        let mut responder = Responder::new(lane, call);
         self.run(meta, request, &mut responder, started_ns)
     }
 
@@ -113,6 +116,16 @@ impl Dispatcher<'_> {
         }
     }
 
+    /// Answers a call without its handler.
+    #[cold]
+    fn refuse(&self, lane: &Lane, method: MethodIndex, call: CallId, status: &Status) -> Dispatched {
+        let mut responder = Responder::new(lane, call);
+        responder.prepare_failure(status);
+        responder.finish();
+        self.stats.record(method, status.code(), 0);
+        Dispatched::Answered
+    }
+
     #[cold]
     fn expired(&self, meta: Meta, now_ns: u64) -> Status {
         let late = now_ns.saturating_sub(meta.deadline_ns.unwrap_or(now_ns));
@@ -130,14 +143,21 @@ pub(crate) fn bad_handler(handler: &dyn Handler, instance: &str, method: MethodI
 }
 
 /// A request's block, copied out; `None` if there is no such block, or it is shorter.
+///
+/// # Errors
+/// There is no memory for it.
 #[cold]
-fn copied_request<'a>(lane: &Lane, place: u8, at: BlockRef, len: usize, copy: &'a mut Copy) -> Option<&'a [u8]> {
-    let arena = lane.requests().at(place)?;
+fn copied_request<'a>(
+    lane: &Lane,
+    place: u8,
+    at: BlockRef,
+    len: usize,
+    copy: &'a mut Copy,
+) -> Result<Option<&'a [u8]>, TryReserveError> {
     // A length that no block has makes no room.
-    arena.admit(at, len).ok()?;
-    let room = copy.room(len);
-    arena.copy_out(at, room).ok()?;
-    Some(room)
+    let Some(arena) = lane.requests().at(place).filter(|arena| arena.admit(at, len).is_ok()) else { return Ok(None) };
+    let room = copy.room(len)?;
+    Ok(arena.copy_out(at, room).is_ok().then_some(&*room))
 }
 
 /// Says with what text a handler panicked, if it was a text.

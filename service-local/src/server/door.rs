@@ -1,34 +1,38 @@
-//! Who comes in, and what becomes of them: accept, handshake, growth, the end. All on the watcher thread.
+//! Who comes in, and what becomes of them: accept, handshake, growth, the end.
+//!
+//! All on a thread on which nobody's ring waits (see [`watch_at_leisure`]), because much of it takes long. What a party has
+//! had too much of waits for its own time; see [`pace`](super::pace).
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use service_core::{Caller, Code};
+use shm_ring::cells::Consumer;
 use shm_ring::lane::ServerLane;
 use shm_ring::ready::Relay;
-use shm_ring::rendezvous::{Connection, Event, Listener, Next, Watch, Watched, watch};
+use shm_ring::rendezvous::{Connection, Event, Listener, Next, Watch, Watched, watch_at_leisure};
 use shm_ring::{Segment, SegmentOptions, Trust, clock};
 
 use super::Hub;
+use super::growing::{ask, make_due};
 use super::lane::{Lane, Terms};
+use super::pace::Party;
 use super::quota::Share;
 use super::rope::Rope;
-use super::segments::grow_requests;
+use crate::errors::OF_CLIENTS;
 use crate::handshake::{FromClient, FromServer};
 use crate::trust;
 
 /// How long a client may take from connecting to its first message.
 const HELLO_NS: u64 = 5_000_000_000;
 
-/// Visitors that are let in before the watcher thread sees to its other news, however fast more of them come.
+/// How long the news that somebody has spoken may take, on a loaded machine.
+const SPEAKS_NS: u64 = 100_000_000;
+
+/// Visitors that are let in before the thread sees to its other news, however fast more of them come.
 const GUESTS: u32 = 16;
-
-/// Segments up to this are made on the watcher thread: about 3 µs for each 4 KiB.
-const QUICK_BYTES: u64 = 1 << 20;
-
-/// Segments that a client may ask for and not have yet; an honest one asks once for each size.
-const MOST_ASKED: usize = 64;
 
 /// The listening socket under watch.
 pub(super) struct Door {
@@ -38,26 +42,28 @@ pub(super) struct Door {
 
 impl Watched for Door {
     fn on_event(&self, _event: Event) -> Next {
+        let again = self.hub.departed.let_go();
+        let doorkeeping = &self.hub.doorkeeping;
         // Who still waits in the queue is news again.
         for _ in 0..GUESTS {
-            if let Some(until) = self.hub.pace.rests_until() {
+            if let Some(until) = doorkeeping.rests_until(clock::kernel_ns()) {
                 return Next::ExpireAt(until);
             }
-            match self.hub.pace.take_time(|| self.listener.accept()) {
+            match doorkeeping.take(|| self.listener.accept()) {
                 Ok(Some(connection)) => {
-                    if let Err(error) = self.hub.pace.take_time(|| Visitor::admit(&self.hub, connection)) {
-                        tracing::warn!(service = self.hub.instance, %error, "connection refused");
+                    if let Err(error) = doorkeeping.take(|| Visitor::admit(&self.hub, connection)) {
+                        self.hub.warn(&error, "connection refused");
                     }
                 }
                 Ok(None) => break,
                 Err(error) => {
                     // One visitor's failure, or too few descriptors.
-                    tracing::warn!(service = self.hub.instance, %error, "accept failed");
+                    self.hub.warn(&error, "accept failed");
                     break;
                 }
             }
         }
-        Next::Keep
+        again.map_or(Next::Keep, Next::KeepUntil)
     }
 }
 
@@ -120,6 +126,11 @@ enum State {
 struct Visitor {
     id: u64,
     hub: Arc<Hub>,
+    party: Arc<Party>,
+    /// Until when it has to have said something.
+    silent_until_ns: u64,
+    /// It has said something that waits.
+    is_resting: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -135,17 +146,51 @@ impl Visitor {
         };
         let (fd, pidfd) = (connection.fd(), Arc::new(connection.peer().pidfd()?));
         let id = hub.visitors.new_id();
+        let party = hub.parties.of(connection.peer());
         let state = Mutex::new(State::Silent(connection, share));
-        let visitor = Arc::new(Self { id, hub: Arc::clone(hub), state });
         let until = clock::kernel_ns().saturating_add(HELLO_NS);
+        let visitor = Arc::new(Self {
+            id,
+            hub: Arc::clone(hub),
+            party,
+            silent_until_ns: until,
+            is_resting: AtomicBool::new(false),
+            state,
+        });
         let watched = Arc::clone(&visitor) as Arc<dyn Watched>;
-        let both = watch(fd, true, Some(until), watched).and_then(|hang_up| {
+        let both = watch_at_leisure(fd, true, Some(until), watched).and_then(|hang_up| {
             hub.visitors.add(id, hang_up);
-            hub.visitors.add(id, watch(pidfd, true, None, Arc::new(Death(visitor)))?);
+            hub.visitors.add(id, watch_at_leisure(pidfd, true, None, Arc::new(Death(visitor)))?);
             Ok(())
         });
         // A visitor whose death would not be told is not let in.
         both.inspect_err(|_| hub.visitors.remove(id))
+    }
+
+    /// A time has come: for memory, for what was left unread, or for the end of one who said nothing.
+    fn go_on(&self) -> Next {
+        let now = clock::kernel_ns();
+        let was_resting = self.is_resting.swap(false, Ordering::Relaxed);
+        let due = match &*self.state() {
+            State::Calling(lane) => make_due(lane).map(|due| due.map_or(Next::Keep, Next::KeepUntil)),
+            // It is read next, however late that is.
+            State::Silent(..) if was_resting || now < self.silent_until_ns => {
+                Ok(Next::KeepUntil(self.silent_until_ns.max(now.saturating_add(SPEAKS_NS))))
+            }
+            State::Silent(..) | State::Gone => Ok(Next::Stop),
+        };
+        match due {
+            Ok(next @ (Next::Keep | Next::KeepUntil(_))) => next,
+            _ => self.leave(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match &*self.state() {
+            State::Silent(connection, _) => connection.is_over(),
+            State::Calling(lane) => lane.connection.is_over(),
+            State::Gone => true,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -181,8 +226,7 @@ impl Visitor {
         match (std::mem::replace(&mut *state, State::Gone), message) {
             (State::Silent(connection, _), Ok((FromClient::Hello { instance, trust, build }, _))) => {
                 let wish = Wish { trust, build };
-                let welcome = || self.hub.welcome(self.id, connection, &instance, &wish);
-                if let Some(lane) = self.hub.pace.take_time(welcome) {
+                if let Some(lane) = self.hub.welcome(self, connection, &instance, &wish) {
                     *state = State::Calling(lane);
                     return Next::Keep;
                 }
@@ -192,10 +236,10 @@ impl Visitor {
             }
             (State::Silent(connection, _), Err(error)) => refuse(&connection, Code::FailedPrecondition, error),
             (State::Calling(lane), Ok((message, fds))) => {
-                let answered = answer(&lane, message, &fds);
+                let due = answer(&lane, message, &fds).and_then(|()| make_due(&lane));
                 *state = State::Calling(lane);
-                match answered {
-                    Ok(()) => return Next::Keep,
+                match due {
+                    Ok(due) => return due.map_or(Next::Keep, Next::KeepUntil),
                     Err(error) => tracing::debug!(service = self.hub.instance, %error, "connection ended"),
                 }
             }
@@ -211,10 +255,18 @@ impl Visitor {
 impl Watched for Visitor {
     fn on_event(&self, event: Event) -> Next {
         match event {
-            Event::Readable => self.read(),
+            // Whatever it said before it left, nobody waits for an answer; calls are not among it.
+            Event::Readable if self.is_over() => self.leave(),
+            Event::Readable => match self.party.time.rests_until(clock::kernel_ns()) {
+                // What it says waits in the kernel.
+                Some(until) => {
+                    self.is_resting.store(true, Ordering::Relaxed);
+                    Next::ExpireAt(until)
+                }
+                None => self.party.time.take(|| self.read()),
+            },
             Event::Ended => self.leave(),
-            Event::Expired if matches!(*self.state(), State::Calling(_)) => Next::Keep,
-            Event::Expired => self.leave(),
+            Event::Expired => self.party.time.take(|| self.go_on()),
         }
     }
 }
@@ -234,7 +286,7 @@ impl Watched for Death {
 /// What ends the connection; the lane's requests are still served.
 fn answer(lane: &Arc<Lane>, message: FromClient, fds: &[OwnedFd]) -> Result<(), shm_ring::Error> {
     match message {
-        FromClient::Grow { len } => grow(lane, len),
+        FromClient::Grow { len } => ask(lane, len),
         FromClient::Sealed { number, len } => {
             let answer = lane.sealed.keep(number, len, fds)?;
             lane.connection.send(&answer.to_bytes(), &[])
@@ -247,39 +299,6 @@ fn answer(lane: &Arc<Lane>, message: FromClient, fds: &[OwnedFd]) -> Result<(), 
             Err(shm_ring::Error::BadMessage { during: "calling", what: format!("{hello:?} once more") })
         }
     }
-}
-
-/// Answers a `Grow`. To allocate and touch a large segment takes longer than news of others may wait, so the lane gets
-/// a thread for that time: one, whatever its client asks.
-fn grow(lane: &Arc<Lane>, len: u64) -> Result<(), shm_ring::Error> {
-    if len <= QUICK_BYTES {
-        return grow_requests(lane, len);
-    }
-    let mut growth = lane.growth.lock().unwrap_or_else(PoisonError::into_inner);
-    if growth.asked.len() >= MOST_ASKED {
-        return Err(shm_ring::Error::BadMessage { during: "growing", what: "too much asked for at once".into() });
-    }
-    growth.asked.push_back(len);
-    if growth.busy {
-        return Ok(());
-    }
-    growth.busy = true;
-    let lane = Arc::clone(lane);
-    let spawned = std::thread::Builder::new().name("switchboard-grow".into()).spawn(move || {
-        while let Some(len) = next_asked(&lane) {
-            if grow_requests(&lane, len).is_err() {
-                lane.connection.hang_up();
-            }
-        }
-    });
-    spawned.map(drop).map_err(|source| shm_ring::Error::System { what: "starting a thread", source })
-}
-
-fn next_asked(lane: &Lane) -> Option<u64> {
-    let mut growth = lane.growth.lock().unwrap_or_else(PoisonError::into_inner);
-    let next = growth.asked.pop_front().filter(|_| !lane.is_leaving());
-    growth.busy = next.is_some();
-    next
 }
 
 fn refuse(connection: &Connection, code: Code, message: String) {
@@ -295,95 +314,105 @@ struct Wish {
 
 impl Hub {
     /// Gives a client its lane, or refuses it. Who is not let in by the file system does not come here.
-    fn welcome(self: &Arc<Self>, id: u64, connection: Connection, instance: &str, wish: &Wish) -> Option<Arc<Lane>> {
+    fn welcome(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        connection: Connection,
+        instance: &str,
+        wish: &Wish,
+    ) -> Option<Arc<Lane>> {
         let peer = connection.peer();
         let caller = Caller { uid: peer.uid, gid: peer.gid, pid: peer.pid };
+        let refused = |code, text| {
+            refuse(&connection, code, text);
+            None
+        };
         if instance != self.instance {
-            refuse(&connection, Code::NotFound, format!("here is `{}`, not `{instance}`", self.instance));
-            return None;
+            return refused(Code::NotFound, format!("here is `{}`, not `{instance}`", self.instance));
         }
         let Some(share) = self.connected.take(caller.uid) else {
             let (uid, limit) = (caller.uid, self.connected.limit(caller.uid));
             let text = format!("user {uid} has {limit} connections to `{}`, its limit", self.instance);
-            refuse(&connection, Code::ResourceExhausted, text);
-            return None;
+            return refused(Code::ResourceExhausted, text);
+        };
+        let Some(place) = self.lanes.reserve() else {
+            let text = format!("`{}` has {} connections, its limit", self.instance, self.lanes.count());
+            return refused(Code::ResourceExhausted, text);
         };
         let trust = trust::agree(self.trust, wish.trust, &wish.build, caller.uid);
-        let (mut connection, mut share, mut rope) = (Some(connection), Some(share), None);
-        let made = self.lanes.insert(|index| {
-            if self.is_stopping() {
-                return Err((Code::Unavailable, format!("`{}` is stopping", self.instance)));
-            }
-            let (Some(connection_now), Some(share)) = (connection.take(), share.take()) else {
-                return Err((Code::Internal, String::new()));
-            };
-            let made = self.make_lane(index, trust, caller, share, connection_now).map_err(|(back, error)| {
-                connection = Some(back);
-                (Code::ResourceExhausted, error.to_string())
-            });
-            made.map(|(lane, relay)| {
-                rope = relay;
-                lane
-            })
-        });
-        let (code, message) = match made {
-            Some(Ok(lane)) => {
-                if let Some(Err(error)) = rope.map(|relay| Rope::hang(id, self, &lane, relay)) {
-                    tracing::warn!(service = self.instance, %error, "connection ended");
-                    lane.connection.hang_up();
-                }
-                return Some(lane);
-            }
-            Some(Err(refusal)) => refusal,
-            None => {
-                let text = format!("`{}` has {} connections, its limit", self.instance, self.lanes.count());
-                (Code::ResourceExhausted, text)
-            }
+        // Of whom else nothing is copied, there is nothing to spare.
+        let sealed = self.accepts_sealed && trust.is_isolated();
+        let made = if sealed { connection.let_descriptors_in() } else { Ok(()) };
+        let Made { shared, fds, relay } = match made.and_then(|()| self.make_memory(place.index, trust)) {
+            Ok(made) => made,
+            Err(error) => return refused(Code::ResourceExhausted, error.to_string()),
         };
-        if let Some(connection) = connection {
-            refuse(&connection, code, message);
+        let party = Arc::clone(&visitor.party);
+        let terms = Terms { trust, bytes: self.max_bytes_of(caller.uid), sealed, share, party };
+        let welcome = FromServer::Welcome {
+            lane: place.index,
+            trust: trust::to_byte(trust),
+            accepts_sealed: sealed,
+            descriptor: self.handler.descriptor().clone(),
+        };
+        let lane = Arc::new(Lane::new(place.index, shared, caller, connection, terms));
+        if !place.fill(&lane, || self.is_stopping()) {
+            refuse(&lane.connection, Code::Unavailable, format!("`{}` is stopping", self.instance));
+            return None;
         }
-        None
+        // It can be called from here on, so it is in the table by now.
+        if let Err(error) = self.hand_over(visitor.id, &lane, &welcome.to_bytes(), &fds, relay) {
+            self.warn(&error, "connection ended");
+            lane.connection.hang_up();
+        }
+        Some(lane)
     }
 
-    fn make_lane(
-        &self,
-        index: u32,
-        trust: Trust,
-        caller: Caller,
-        share: Share,
-        connection: Connection,
-    ) -> Result<(Lane, Option<Relay>), (Connection, shm_ring::Error)> {
-        let descriptor = self.handler.descriptor().clone();
-        // Of whom else nothing is copied, there is nothing to spare.
-        let accepts_sealed = self.accepts_sealed && trust.is_isolated();
-        if accepts_sealed && let Err(error) = connection.let_descriptors_in() {
-            return Err((connection, error));
-        }
-        let welcome = FromServer::Welcome { lane: index, trust: trust::to_byte(trust), accepts_sealed, descriptor };
-        let welcome = welcome.to_bytes();
-        let make = || {
-            if trust.is_isolated() {
-                let (up, down) = self.lane_layout.apart();
-                let (up, up_fd) = Segment::memfd("switchboard-up", up, self.epoch)?;
-                let options = SegmentOptions::new();
-                let (down, down_fd) = Segment::memfd_for_readers("switchboard-down", down, self.epoch, &options)?;
-                let shared = ServerLane::apart(&up, &down)?;
-                let (relay, rope) = Relay::new(self.ready.clone(), index)?;
-                connection.send(&welcome, &[up_fd.as_fd(), down_fd.as_fd(), rope.as_fd()])?;
-                return Ok((shared, Some(relay)));
-            }
-            let (segment, fd) = Segment::memfd("switchboard-lane", self.lane_layout, self.epoch)?;
-            let shared = ServerLane::new(&segment)?;
-            connection.send(&welcome, &[fd.as_fd(), self.ready_fd.as_fd()])?;
-            Ok((shared, None))
-        };
-        match make() {
-            Ok((shared, relay)) => {
-                let terms = Terms { trust, bytes: self.max_bytes_of(caller.uid), sealed: accepts_sealed, share };
-                Ok((Lane::new(index, shared, caller, connection, terms), relay))
-            }
-            Err(error) => Err((connection, error)),
+    /// Says what went wrong with somebody's connection; not for each of many.
+    fn warn(&self, error: &shm_ring::Error, what: &str) {
+        if let Some(left_out) = OF_CLIENTS.admit() {
+            tracing::warn!(service = self.instance, %error, left_out, "{what}");
         }
     }
+
+    fn hand_over(
+        &self,
+        id: u64,
+        lane: &Arc<Lane>,
+        welcome: &[u8],
+        fds: &[OwnedFd],
+        relay: Option<Relay>,
+    ) -> Result<(), shm_ring::Error> {
+        let mut fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let Some(relay) = relay else {
+            fds.push(self.ready_fd.as_fd());
+            return lane.connection.send(welcome, &fds);
+        };
+        Rope::hang(id, self, lane, relay)?;
+        lane.connection.send(welcome, &fds)?;
+        lane.connection.keep_little_unread()
+    }
+
+    fn make_memory(&self, index: u32, trust: Trust) -> Result<Made, shm_ring::Error> {
+        if trust.is_isolated() {
+            let (up, down) = self.lane_layout.apart();
+            let (up, up_fd) = Segment::memfd("switchboard-up", up, self.epoch)?;
+            let options = SegmentOptions::new();
+            let (down, down_fd) = Segment::memfd_for_readers("switchboard-down", down, self.epoch, &options)?;
+            let shared = ServerLane::apart(&up, &down)?;
+            let (relay, rope) = Relay::new(self.ready.clone(), index)?;
+            return Ok(Made { shared, fds: vec![up_fd, down_fd, rope], relay: Some(relay) });
+        }
+        let (segment, fd) = Segment::memfd("switchboard-lane", self.lane_layout, self.epoch)?;
+        Ok(Made { shared: ServerLane::new(&segment)?, fds: vec![fd], relay: None })
+    }
+}
+
+/// The memory of a lane.
+struct Made {
+    shared: (ServerLane, Consumer),
+    /// For the client.
+    fds: Vec<OwnedFd>,
+    /// Our end of its rope, if it has one.
+    relay: Option<Relay>,
 }

@@ -1,7 +1,7 @@
 //! One client's lane as the server holds it, and the table of all of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use service_core::{Assurance, Caller};
 use shm_ring::Trust;
@@ -10,8 +10,10 @@ use shm_ring::cells::{Consumer, Taken};
 use shm_ring::lane::ServerLane;
 use shm_ring::rendezvous::Connection;
 
+use super::pace::Party;
 use super::quota::Share;
 use super::sealed::SealedRequests;
+use crate::errors::OF_CLIENTS;
 use crate::frame::{Cell, KIND_CALL};
 use crate::growth::{Added, Owners, Readers};
 use crate::trust::assurance;
@@ -47,11 +49,11 @@ fn read(taken: Result<Option<Taken>, shm_ring::Error>, cell: &Cell) -> Take {
     }
 }
 
-/// Large segments that are still to be made, in the order in which they were asked for.
+/// Segments that are still to be made, in the order in which they were asked for.
 #[derive(Debug, Default)]
 pub(super) struct Growth {
     pub(super) asked: std::collections::VecDeque<u64>,
-    /// A thread is at it.
+    /// A thread is at the first one, which is large.
     pub(super) busy: bool,
 }
 
@@ -65,6 +67,8 @@ pub(super) struct Terms {
     pub(super) sealed: bool,
     /// What it counts as among the connections of its user.
     pub(super) share: Share,
+    /// Who answers for what it causes.
+    pub(super) party: Arc<Party>,
 }
 
 #[derive(Debug)]
@@ -83,7 +87,7 @@ pub(super) struct Lane {
     pub(super) sealed: SealedRequests,
     /// Here while the lane is cold; else with the polling worker.
     consumer: Mutex<Option<Consumer>>,
-    /// Segments that the client asked for and that are made on a thread of their own.
+    /// Segments that the client asked for and has not got yet.
     pub(super) growth: Mutex<Growth>,
     /// The client is gone: what it committed is still served, then the lane is retired.
     leaving: AtomicBool,
@@ -93,6 +97,8 @@ pub(super) struct Lane {
     retired: AtomicBool,
     /// Frames served; counted for an isolated client only, whose rings are held against it.
     served: AtomicU64,
+    /// Who answers for what the client causes.
+    pub(super) party: Arc<Party>,
     #[allow(dead_code, reason = "held for its drop, which gives it back")]
     share: Share,
 }
@@ -103,7 +109,7 @@ impl Lane {
         (shared, consumer): (ServerLane, Consumer),
         caller: Caller,
         connection: Connection,
-        Terms { trust, bytes, sealed, share }: Terms,
+        Terms { trust, bytes, sealed, share, party }: Terms,
     ) -> Self {
         Self {
             index,
@@ -121,6 +127,7 @@ impl Lane {
             broken: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             served: AtomicU64::new(0),
+            party,
             share,
         }
     }
@@ -164,8 +171,11 @@ impl Lane {
     /// Ends the connection of a client that broke the protocol; nothing more of it is served.
     #[cold]
     pub(super) fn throw_out(&self) {
-        if !self.broken.swap(true, Ordering::Relaxed) {
-            tracing::warn!(pid = self.caller.pid, uid = self.caller.uid, "client broke the protocol: connection ended");
+        if !self.broken.swap(true, Ordering::Relaxed)
+            && let Some(left_out) = OF_CLIENTS.admit()
+        {
+            let (pid, uid) = (self.caller.pid, self.caller.uid);
+            tracing::warn!(pid, uid, left_out, "client broke the protocol: connection ended");
         }
         self.end();
     }
@@ -183,19 +193,76 @@ impl Lane {
     }
 }
 
+/// What a bit of the ready set stands for.
+#[derive(Debug)]
+enum Place {
+    Free,
+    /// Somebody makes a lane for it.
+    Taken,
+    Lane(Arc<Lane>),
+}
+
+impl Place {
+    fn lane(&self) -> Option<&Arc<Lane>> {
+        match self {
+            Self::Lane(lane) => Some(lane),
+            Self::Free | Self::Taken => None,
+        }
+    }
+}
+
 /// All lanes of a service, by their bit in the ready set. Looked up when a cold lane announces itself; hot lanes are
-/// held by the polling worker.
+/// held by the polling worker. Workers come here, so nobody does more under the lock than to put or take.
 #[derive(Debug)]
 pub(super) struct LaneTable {
-    lanes: RwLock<Vec<Option<Arc<Lane>>>>,
+    places: RwLock<Vec<Place>>,
     /// One more than the highest bit ever used.
     used: AtomicU32,
     limit: u32,
 }
 
+/// A place for a lane that is being made. Dropped, it is free again.
+#[derive(Debug)]
+pub(super) struct Reserved<'a> {
+    table: &'a LaneTable,
+    pub(super) index: u32,
+}
+
+impl Reserved<'_> {
+    /// Puts the lane there, from now on to be found; not if `is_over` by then, which is told.
+    pub(super) fn fill(self, lane: &Arc<Lane>, is_over: impl FnOnce() -> bool) -> bool {
+        let mut places = self.table.write();
+        let is_filled = !is_over();
+        if is_filled {
+            places[self.index as usize] = Place::Lane(Arc::clone(lane));
+            self.table.used.fetch_max(self.index + 1, Ordering::Relaxed);
+        }
+        // The lock must not be held when this is dropped.
+        drop(places);
+        is_filled
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut places = self.table.write();
+        if let Some(place @ Place::Taken) = places.get_mut(self.index as usize) {
+            *place = Place::Free;
+        }
+    }
+}
+
 impl LaneTable {
     pub(super) fn new(limit: u32) -> Self {
-        Self { lanes: RwLock::default(), used: AtomicU32::new(0), limit }
+        Self { places: RwLock::default(), used: AtomicU32::new(0), limit }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Place>> {
+        self.places.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Place>> {
+        self.places.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bits below this may be set.
@@ -206,55 +273,61 @@ impl LaneTable {
     }
 
     pub(super) fn get(&self, index: u32) -> Option<Arc<Lane>> {
-        self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(index as usize)?.clone()
+        self.read().get(index as usize)?.lane().cloned()
     }
 
     /// All lanes at this moment.
     pub(super) fn all(&self) -> Vec<Arc<Lane>> {
-        self.lanes.read().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+        self.read().iter().filter_map(Place::lane).cloned().collect()
     }
 
-    /// Finds a free bit, makes the lane for it, and keeps it. `None` if all are in use.
-    pub(super) fn insert<E>(&self, make: impl FnOnce(u32) -> Result<Lane, E>) -> Option<Result<Arc<Lane>, E>> {
-        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-        let index = lanes.iter().position(Option::is_none).unwrap_or(lanes.len());
+    /// A free bit, for a lane that is then made. `None` if all are in use.
+    pub(super) fn reserve(&self) -> Option<Reserved<'_>> {
+        let mut places = self.write();
+        let index = places.iter().position(|place| matches!(place, Place::Free)).unwrap_or(places.len());
         if index >= self.limit as usize {
             return None;
         }
-        let lane = match make(index as u32) {
-            Ok(lane) => Arc::new(lane),
-            Err(error) => return Some(Err(error)),
-        };
-        if index == lanes.len() {
-            lanes.push(None);
+        if index == places.len() {
+            places.push(Place::Free);
         }
-        lanes[index] = Some(Arc::clone(&lane));
-        self.used.fetch_max(index as u32 + 1, Ordering::Relaxed);
-        Some(Ok(lane))
+        places[index] = Place::Taken;
+        Some(Reserved { table: self, index: index as u32 })
     }
 
-    /// Takes a lane out. Its memory goes when the last worker lets go of it.
-    pub(super) fn retire(&self, lane: &Lane) {
-        if !lane.retired.swap(true, Ordering::Relaxed) {
-            let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-            lanes[lane.index as usize] = None;
+    /// Takes a lane out; says whether it was there. Its memory goes when the last one lets go of it.
+    pub(super) fn retire(&self, lane: &Lane) -> bool {
+        let was_there = !lane.retired.swap(true, Ordering::Relaxed);
+        if was_there {
+            self.write()[lane.index as usize] = Place::Free;
         }
+        was_there
     }
 
     /// Ends the connections of a process; says how many.
     pub(super) fn evict(&self, pid: u32) -> usize {
-        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
-        let of_the_process = lanes.iter().flatten().filter(|lane| lane.caller.pid == pid && !lane.is_leaving());
+        let places = self.read();
+        let lanes = places.iter().filter_map(Place::lane);
+        let of_the_process = lanes.filter(|lane| lane.caller.pid == pid && !lane.is_leaving());
         of_the_process.inspect(|lane| lane.end()).count()
     }
 
-    /// Takes all lanes out.
+    /// Takes all lanes out. A place that is reserved by now is filled no more: who fills it asks whether all is over.
     pub(super) fn take_all(&self) -> Vec<Arc<Lane>> {
-        let lanes = std::mem::take(&mut *self.lanes.write().unwrap_or_else(PoisonError::into_inner));
-        lanes.into_iter().flatten().inspect(|lane| lane.retired.store(true, Ordering::Relaxed)).collect()
+        let mut places = self.write();
+        let lanes = places.iter_mut().filter_map(|place| match place {
+            Place::Lane(lane) => {
+                lane.retired.store(true, Ordering::Relaxed);
+                let lane = Arc::clone(lane);
+                *place = Place::Free;
+                Some(lane)
+            }
+            Place::Free | Place::Taken => None,
+        });
+        lanes.collect()
     }
 
     pub(super) fn count(&self) -> usize {
-        self.lanes.read().unwrap_or_else(PoisonError::into_inner).iter().flatten().count()
+        self.read().iter().filter(|place| place.lane().is_some()).count()
     }
 }

@@ -1,7 +1,9 @@
 //! One instance of a service: its workers, its lanes, its door.
 
+mod departed;
 mod dispatch;
 mod door;
+mod growing;
 mod lane;
 mod pace;
 mod quota;
@@ -22,15 +24,16 @@ use service_core::{Address, Code, Handler, Outcome, ServiceStats, Status};
 use shm_ring::arena::{ArenaLayout, Class};
 use shm_ring::lane::{LaneLayout, MAX_CALLS};
 use shm_ring::ready::{ReadyLayout, ReadySet};
-use shm_ring::rendezvous::{Access, Listener, RuntimeDir, Watch, own_uid};
+use shm_ring::rendezvous::{Access, Listener, RuntimeDir, Watch, own_uid, watch_at_leisure};
 use shm_ring::wait::SpinBudget;
 use shm_ring::{Home, Segment, Trust};
 
 use try_lock::TryLock;
 
+use self::departed::Departed;
 use self::door::{Door, Visitors};
-use self::lane::LaneTable;
-use self::pace::Pace;
+use self::lane::{Lane, LaneTable};
+use self::pace::{Parties, Time};
 use self::quota::Quota;
 use self::worker::{MethodCost, Poller};
 use crate::errors;
@@ -169,7 +172,6 @@ impl Serve {
         // From here on a failure drops `running`, which stops what was started.
         let mut running = RunningService {
             address: address_of(runtime.namespace_of(&address), address.service.clone(), instance),
-            door: None,
             place: None,
             hub: Arc::clone(&hub),
             threads: Vec::with_capacity(workers),
@@ -178,7 +180,7 @@ impl Serve {
         for index in 0..workers {
             running.threads.push(spawn_worker(&hub, index)?);
         }
-        running.door = Some(open_door(Arc::clone(&hub), Arc::clone(&dir), runtime.access())?);
+        hub.departed.are_seen_off_by(open_door(&hub, Arc::clone(&dir), runtime.access())?);
         running.place = Some(Place::take(dir.path().to_owned(), hub.instance.clone(), Inside::new(hub)));
         tracing::info!(service = %running.address, workers, "serving");
         Ok(running)
@@ -203,12 +205,11 @@ fn spawn_worker(hub: &Arc<Hub>, index: usize) -> Result<JoinHandle<()>, Status> 
     })
 }
 
-fn open_door(hub: Arc<Hub>, dir: Arc<RuntimeDir>, access: &Access) -> Result<Watch, Status> {
-    let name = hub.instance.clone();
+fn open_door(hub: &Arc<Hub>, dir: Arc<RuntimeDir>, access: &Access) -> Result<Watch, Status> {
     let open = || {
-        let listener = Listener::bind_for(dir, &name, access)?;
+        let listener = Listener::bind_for(dir, &hub.instance, access)?;
         let fd = listener.fd();
-        shm_ring::rendezvous::watch(fd, true, None, Arc::new(Door { hub, listener }))
+        watch_at_leisure(fd, true, None, Arc::new(Door { hub: Arc::clone(hub), listener }))
     };
     open().map_err(|error| errors::not_run(&error))
 }
@@ -216,7 +217,6 @@ fn open_door(hub: Arc<Hub>, dir: Arc<RuntimeDir>, access: &Access) -> Result<Wat
 /// A service that can be called. Dropped, it stops.
 pub struct RunningService {
     address: Address,
-    door: Option<Watch>,
     /// Where clients of this process find it.
     place: Option<Place>,
     hub: Arc<Hub>,
@@ -275,7 +275,7 @@ impl Drop for RunningService {
             return;
         }
         self.place = None;
-        self.door = None;
+        self.hub.departed.close();
         self.hub.stop();
         let me = std::thread::current().id();
         for thread in self.threads.drain(..) {
@@ -287,6 +287,8 @@ impl Drop for RunningService {
         }
         self.hub.guests.wait();
         self.hub.visitors.clear();
+        // Of those that were retired since.
+        self.hub.departed.close();
     }
 }
 
@@ -324,7 +326,10 @@ pub(crate) struct Hub {
     stopping: AtomicBool,
     spin: SpinBudget,
     visitors: Visitors,
-    pace: Pace,
+    departed: Departed,
+    parties: Parties,
+    /// What those cost of whom nothing is known yet.
+    doorkeeping: Time,
 }
 
 impl Hub {
@@ -374,7 +379,9 @@ impl Hub {
             stopping: AtomicBool::new(false),
             spin: SpinBudget::new(runtime.spin()),
             visitors: Visitors::default(),
-            pace: Pace::new(),
+            departed: Departed::default(),
+            parties: Parties::default(),
+            doorkeeping: Time::default(),
         })
     }
 
@@ -397,6 +404,14 @@ impl Hub {
         // ORDERING: AcqRel: the last worker sees all takes of the others before it says that there are no more.
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close_lanes();
+        }
+    }
+
+    /// Takes a lane out of the table for good, if nobody else has.
+    #[cold]
+    fn retire(&self, lane: Arc<Lane>) {
+        if self.lanes.retire(&lane) {
+            self.departed.add(lane);
         }
     }
 

@@ -14,6 +14,7 @@ use shm_ring::rendezvous::{Event, Next, Watched, watch};
 
 use super::Hub;
 use super::lane::Lane;
+use crate::errors::OF_CLIENTS;
 
 /// How long pulls are counted together.
 const WHILE_NS: u64 = 100_000_000;
@@ -104,7 +105,10 @@ impl Watched for Rope {
                     Verdict::Over => {
                         let caller = self.lane.caller;
                         let over = Duration::from_nanos(u64::from(MOST_PENALTIES) * PENALTY_NS);
-                        tracing::warn!(pid = caller.pid, uid = caller.uid, ?over, "client rings for nothing");
+                        if let Some(left_out) = OF_CLIENTS.admit() {
+                            let (pid, uid) = (caller.pid, caller.uid);
+                            tracing::warn!(pid, uid, ?over, left_out, "client rings for nothing");
+                        }
                         self.lane.connection.hang_up();
                         Next::Stop
                     }

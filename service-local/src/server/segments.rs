@@ -4,11 +4,11 @@ use std::os::fd::AsFd;
 
 use service_core::{Code, Outcome, Status};
 use shm_ring::arena::{ArenaOwner, Block, RequestBlocks};
-use shm_ring::{Segment, SegmentOptions};
+use shm_ring::{Segment, SegmentOptions, clock};
 
 use super::lane::Lane;
 use crate::errors;
-use crate::growth::index_of;
+use crate::growth::{index_of, segment_for};
 use crate::handshake::FromServer;
 
 /// A block for a reply of `len` bytes in a new segment. Some system calls; for the first replies of their size.
@@ -16,6 +16,9 @@ use crate::handshake::FromServer;
 pub(super) fn grow_replies(lane: &Lane, len: usize) -> Result<(u8, Block<'_>), Status> {
     // Another worker may take the new block before we do: then there is one more, until the limit is reached.
     loop {
+        if lane.trust.is_isolated() {
+            pay(lane, len)?;
+        }
         let added = lane.added_replies.add(len, |place, layout| {
             const NAME: &str = "switchboard-replies";
             let (owner, fd) = match lane.shared.returned(index_of(place)) {
@@ -41,6 +44,22 @@ pub(super) fn grow_replies(lane: &Lane, len: usize) -> Result<(u8, Block<'_>), S
             return Ok(found);
         }
     }
+}
+
+/// Holds a segment against what an isolated client may have: none while it does not read of those that it got, and so much
+/// in a second. No worker waits for either.
+fn pay(lane: &Lane, len: usize) -> Result<(), Status> {
+    let now = clock::kernel_ns();
+    let why = if !lane.connection.is_read() {
+        "the client does not read of the memory that it got already".to_owned()
+    } else if let Some(until) = lane.party.memory.rests_until(now) {
+        format!("the client had its share of new memory, more in {} ms", until.saturating_sub(now).div_ceil(1_000_000))
+    } else {
+        lane.party.memory.charge(segment_for(len), now);
+        return Ok(());
+    };
+    let text = format!("no room for a reply of {len} bytes: {why}");
+    Err(Status::new(Code::ResourceExhausted, Outcome::Ran, text))
 }
 
 fn no_room(len: usize, limit: usize) -> Status {

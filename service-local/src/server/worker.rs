@@ -354,7 +354,7 @@ impl Hub {
     #[cold]
     fn let_go(&self, Hot { lane, consumer, .. }: Hot) {
         if lane.is_leaving() {
-            self.lanes.retire(&lane);
+            self.retire(lane);
         } else {
             lane.put_consumer(consumer);
         }

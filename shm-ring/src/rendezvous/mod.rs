@@ -17,4 +17,4 @@ pub(crate) use gifts::refuse_descriptors;
 pub use identity::{Peer, own_gid, own_uid};
 pub(crate) use socket::file_name;
 pub use socket::{Connection, Listener, MAX_MESSAGE, Received};
-pub use watcher::{Event, Next, Watch, Watched, watch};
+pub use watcher::{Event, Next, Watch, Watched, watch, watch_at_leisure};

@@ -294,6 +294,33 @@ impl Connection {
         let _ = rustix::net::shutdown(&*self.fd, rustix::net::Shutdown::Both);
     }
 
+    /// Has the kernel keep less of what the other side does not read: some forty short messages, of which it is told of
+    /// [`is_read`](Self::is_read) after ten. Messages of more than 16 KiB cannot be sent any more.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses.
+    pub fn keep_little_unread(&self) -> Result<(), Error> {
+        rustix::net::sockopt::set_socket_send_buffer_size(&*self.fd, 16 << 10).map_err(Error::system("SO_SNDBUF"))
+    }
+
+    /// Whether the other side reads: of what was sent, most is not there any more. A system call, which does not block.
+    pub fn is_read(&self) -> bool {
+        self.polled(PollFlags::OUT) == PollFlags::OUT
+    }
+
+    /// Whether the other side hung up, which may have left messages that can still be read. A system call, which does not
+    /// block.
+    pub fn is_over(&self) -> bool {
+        self.polled(PollFlags::RDHUP).intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// What is so at this moment; nothing if the kernel cannot say.
+    fn polled(&self, flags: PollFlags) -> PollFlags {
+        let mut news = [PollFd::new(&*self.fd, flags)];
+        let now = rustix::event::Timespec::default();
+        rustix::event::poll(&mut news, Some(&now)).map_or(PollFlags::empty(), |_| news[0].revents())
+    }
+
     /// Sends one message. Never blocks.
     ///
     /// # Errors

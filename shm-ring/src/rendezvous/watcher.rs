@@ -1,6 +1,8 @@
-//! One thread per process that waits for news on descriptors: connections, messages, hang-ups, deaths, deadlines.
+//! Threads that wait for news on descriptors: connections, messages, hang-ups, deaths, deadlines.
 //!
-//! It starts with the first thing to watch and sleeps in `epoll_wait` until the kernel has news; it never polls.
+//! A process has one for news that must be passed on at once, and one for news whose handling takes its time: who makes
+//! memory for a newcomer must not hold up the ring of somebody who calls. Each starts with the first thing to watch and
+//! sleeps in `epoll_wait` until the kernel has news; it never polls.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -31,14 +33,15 @@ pub enum Next {
     Keep,
     /// Go on, and tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock).
     KeepUntil(u64),
-    /// Watch the descriptor no more, but tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock). `Keep`
-    /// as the answer to that watches it again.
+    /// Watch the descriptor no more, but tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock). `Keep` or
+    /// `KeepUntil` as the answer to that watch it again.
     ExpireAt(u64),
     /// Watch the descriptor no more.
     Stop,
 }
 
-/// Whoever wants the news. Called on the watcher thread, one event at a time: quick, never blocking.
+/// Whoever wants the news. Called on the thread that watches, one event at a time; never blocking, and quick unless it is
+/// the one of [`watch_at_leisure`].
 pub trait Watched: Send + Sync {
     /// Takes one event.
     fn on_event(&self, event: Event) -> Next;
@@ -86,7 +89,32 @@ pub fn watch(
     deadline_ns: Option<u64>,
     handler: Arc<dyn Watched>,
 ) -> Result<Watch, Error> {
-    let watcher = watcher()?;
+    watch_by(&AT_ONCE, fd, readable, deadline_ns, handler)
+}
+
+/// As [`watch`], on another thread, whose handlers may take some milliseconds: what they keep waiting is each other.
+///
+/// # Errors
+/// As [`watch`].
+pub fn watch_at_leisure(
+    fd: Arc<OwnedFd>,
+    readable: bool,
+    deadline_ns: Option<u64>,
+    handler: Arc<dyn Watched>,
+) -> Result<Watch, Error> {
+    // Who lets visitors in passes their rings on sooner or later: if that thread cannot be had, it is told now.
+    AT_ONCE.here()?;
+    watch_by(&AT_LEISURE, fd, readable, deadline_ns, handler)
+}
+
+fn watch_by(
+    start: &'static Start,
+    fd: Arc<OwnedFd>,
+    readable: bool,
+    deadline_ns: Option<u64>,
+    handler: Arc<dyn Watched>,
+) -> Result<Watch, Error> {
+    let watcher = start.here()?;
     let id = watcher.add(fd, readable, deadline_ns, handler)?;
     Ok(Watch { id, watcher })
 }
@@ -147,13 +175,15 @@ struct Watcher {
 }
 
 /// Where a watcher is, or will be.
-#[derive(Default)]
 struct Start {
+    /// Of its thread.
+    name: &'static str,
     started: OnceLock<Arc<Watcher>>,
     one_at_a_time: Mutex<()>,
 }
 
-static FIRST: Start = Start { started: OnceLock::new(), one_at_a_time: Mutex::new(()) };
+static AT_ONCE: Start = Start::of("switchboard-watcher");
+static AT_LEISURE: Start = Start::of("switchboard-porter");
 
 /// When a descriptor that could not be watched again is tried once more.
 const AGAIN_NS: u64 = 10_000_000;
@@ -161,23 +191,27 @@ const AGAIN_NS: u64 = 10_000_000;
 /// The id of the nudge itself.
 const NUDGE: u64 = 0;
 
-/// The watcher of this very process. A child made by fork has its parent's in its memory, and shares the epoll descriptor,
-/// but not the thread: it starts its own.
-fn watcher() -> Result<&'static Watcher, Error> {
-    let mut start: &'static Start = &FIRST;
-    loop {
-        let watcher = match start.started.get() {
-            Some(watcher) => watcher,
-            None => start.start()?,
-        };
-        if watcher.is_ours() {
-            return Ok(watcher);
-        }
-        start = &watcher.of_child;
-    }
-}
-
 impl Start {
+    const fn of(name: &'static str) -> Self {
+        Self { name, started: OnceLock::new(), one_at_a_time: Mutex::new(()) }
+    }
+
+    /// The watcher of this very process. A child made by fork has its parent's in its memory, and shares the epoll
+    /// descriptor, but not the thread: it starts its own.
+    fn here(&'static self) -> Result<&'static Watcher, Error> {
+        let mut start = self;
+        loop {
+            let watcher = match start.started.get() {
+                Some(watcher) => watcher,
+                None => start.start()?,
+            };
+            if watcher.is_ours() {
+                return Ok(watcher);
+            }
+            start = &watcher.of_child;
+        }
+    }
+
     #[cold]
     fn start(&'static self) -> Result<&'static Watcher, Error> {
         let _one_at_a_time = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,10 +225,11 @@ impl Start {
         epoll::add(&epoll, &nudge, epoll::EventData::new_u64(NUDGE), epoll::EventFlags::IN)
             .map_err(|errno| exhausted(errno.into()))?;
         let home = Home::here()?;
-        let watcher = Arc::new(Watcher { home, epoll, nudge, entries: Mutex::default(), of_child: Start::default() });
+        let watcher =
+            Arc::new(Watcher { home, epoll, nudge, entries: Mutex::default(), of_child: Start::of(self.name) });
         let runs = Arc::clone(&watcher);
         // Known to others only once it runs: who watches must be told.
-        std::thread::Builder::new().name("switchboard-watcher".into()).spawn(move || runs.run()).map_err(exhausted)?;
+        std::thread::Builder::new().name(self.name.into()).spawn(move || runs.run()).map_err(exhausted)?;
         // Its thread lives as long as the process, and so does this.
         Ok(self.started.get_or_init(|| watcher))
     }
@@ -315,6 +350,7 @@ impl Watcher {
             Next::KeepUntil(at) => {
                 // Computed anew before the next sleep, so no nudge. Forgotten meanwhile is as good.
                 self.entries().expire_at(id, at);
+                self.watch_again(id);
             }
             Next::ExpireAt(at) => {
                 if let Some(entry) = self.entries().expire_at(id, at)
@@ -412,6 +448,33 @@ mod tests {
             drop(first);
             Next::Stop
         }
+    }
+
+    /// Is told when it may end.
+    struct TakesItsTime(mpsc::Sender<Event>, Mutex<mpsc::Receiver<()>>);
+
+    impl Watched for TakesItsTime {
+        fn on_event(&self, event: Event) -> Next {
+            self.0.send(event).unwrap();
+            // An error is the end of the test.
+            let _ = self.1.lock().unwrap().recv();
+            Next::Stop
+        }
+    }
+
+    #[test]
+    fn who_takes_its_time_keeps_nobody_waiting_whose_news_is_told_at_once() {
+        let readable = || Arc::new(eventfd(1, EventfdFlags::CLOEXEC).unwrap());
+        let (slow, quick) = (readable(), readable());
+        let (tells_slow, told_slow) = mpsc::channel();
+        let (tells, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let takes = Arc::new(TakesItsTime(tells_slow, Mutex::new(ended)));
+        let _slow = watch_at_leisure(slow, true, None, takes).unwrap();
+        assert_eq!(told_slow.recv_timeout(Duration::from_secs(30)), Ok(Event::Readable));
+        let _quick = watch(quick, true, None, Arc::new(Tells(tells))).unwrap();
+        assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(Event::Readable));
+        end.send(()).unwrap();
     }
 
     struct Tells(mpsc::Sender<Event>);

@@ -171,7 +171,10 @@ pub fn kept_blocks(mut ground: Ground) -> Step {
             };
             if let Some(lane) = memories.iter().find(|memory| is_lane(memory)) {
                 let is_used = given_back(lane).any(|at| lane.word(at).load(Ordering::Relaxed) != 0);
-                assert!(is_used, "no block was given back here");
+                if !is_used {
+                    // Nothing was answered in time, or the words are somewhere else: that is no attack.
+                    return 0;
+                }
             }
             for _ in 0..WRITES {
                 for memory in memories.iter().filter(|memory| memory.name() != READY) {
