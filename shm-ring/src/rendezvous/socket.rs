@@ -27,7 +27,7 @@ use crate::segment::FileId;
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
 /// Most descriptors beside one message.
-const MAX_FDS: usize = 6;
+pub(super) const MAX_FDS: usize = 6;
 
 const BACKLOG: i32 = 1024;
 

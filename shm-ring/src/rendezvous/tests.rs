@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType};
 
+use super::socket::MAX_FDS;
 use super::*;
 use crate::error::Error;
 
@@ -69,7 +70,7 @@ fn pair(place: &Place) -> (Listener, Connection, Connection) {
 
 /// Descriptors to send, and a message beside so many of them, as no limit of ours stops it.
 fn send_raw(to: &Connection, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2 * MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
     let fd = to.fd();
@@ -82,10 +83,10 @@ fn messages_keep_their_borders_and_bring_their_descriptors() {
     let (_listener, client, server) = pair(&place);
     assert!(client.try_receive().unwrap().is_none());
     let event = crate::event::EventFd::new().unwrap();
-    server.send(b"first", &[event.as_fd(); 4]).unwrap();
+    server.send(b"first", &[event.as_fd(); MAX_FDS]).unwrap();
     server.send(b"second", &[]).unwrap();
     let first = client.try_receive().unwrap().unwrap();
-    assert_eq!((&first.bytes[..], first.fds.len()), (&b"first"[..], 4));
+    assert_eq!((&first.bytes[..], first.fds.len()), (&b"first"[..], MAX_FDS));
     assert!(first.fds.iter().all(|fd| rustix::io::fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC)));
     event.signal();
     assert!(rustix::io::read(&first.fds[3], &mut [0; 8]).is_ok(), "they are the descriptors that were sent");
@@ -100,7 +101,7 @@ fn the_longest_message_arrives_and_a_longer_one_is_refused_by_its_sender() {
     let (_listener, client, server) = pair(&place);
     let event = crate::event::EventFd::new().unwrap();
     assert!(matches!(client.send(&[1; MAX_MESSAGE + 1], &[]), Err(Error::TooLarge { limit: MAX_MESSAGE, .. })));
-    assert!(matches!(client.send(b"five", &[event.as_fd(); 5]), Err(Error::TooLarge { .. })));
+    assert!(matches!(client.send(b"more", &[event.as_fd(); MAX_FDS + 1]), Err(Error::TooLarge { .. })));
     client.send(&[1; MAX_MESSAGE], &[]).unwrap();
     assert_eq!(server.try_receive().unwrap().unwrap().bytes, [1; MAX_MESSAGE]);
 }
@@ -111,8 +112,8 @@ fn what_a_sender_without_limits_sends_is_refused_and_the_next_message_arrives() 
     let (_listener, client, server) = pair(&place);
     server.let_descriptors_in().unwrap();
     let event = crate::event::EventFd::new().unwrap();
-    send_raw(&client, b"five", &[event.as_fd(); 5]);
-    send_raw(&client, b"eight", &[event.as_fd(); 8]);
+    send_raw(&client, b"one more", &[event.as_fd(); MAX_FDS + 1]);
+    send_raw(&client, b"twice as many", &[event.as_fd(); 2 * MAX_FDS]);
     send_raw(&client, &[1; MAX_MESSAGE + 1], &[event.as_fd()]);
     client.send(b"good", &[event.as_fd()]).unwrap();
     for _ in 0..3 {
