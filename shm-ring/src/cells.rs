@@ -466,12 +466,49 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_arrives_with_its_kind_its_length_and_every_word_of_its_body() {
+        let (producer, mut consumer) = ring(4);
+        let body: [u64; BODY_WORDS] = std::array::from_fn(|i| i as u64 + 1);
+        for (position, kind) in [1, 2, KIND_MAX].into_iter().enumerate() {
+            assert_eq!(producer.try_claim().unwrap().commit(kind, 120, &body), position as u64);
+        }
+        for kind in [1, 2, KIND_MAX] {
+            let mut taken = [0; BODY_WORDS];
+            assert_eq!(consumer.try_take(&mut taken).unwrap(), Some(Taken { kind, len: 120 }));
+            assert_eq!(taken, body);
+        }
+    }
+
+    #[test]
+    fn a_stage_tells_its_lap_and_whether_it_is_committed() {
+        for lap in [0, 1, 5] {
+            let (free, committed) =
+                (Stage::of(Stage::free(lap).word(0, 0)), Stage::of(Stage::committed(lap).word(3, 9)));
+            assert_eq!((free.lap(), free.is_committed()), (lap, false));
+            assert_eq!((committed.lap(), committed.is_committed()), (lap, true));
+        }
+    }
+
+    #[test]
+    fn a_frame_anywhere_in_the_ring_is_known_to_wait_until_it_is_taken() {
+        let (producer, mut consumer) = ring(4);
+        assert!(!consumer.has_committed());
+        let _held = producer.try_claim().unwrap();
+        producer.try_claim().unwrap().commit(1, 8, &[7]);
+        assert!(consumer.has_committed());
+        assert_eq!(next_by_scan(&mut consumer), Some(7));
+        assert!(!consumer.has_committed());
+    }
+
+    #[test]
     fn a_dropped_claim_is_stepped_over_and_counted() {
         let (producer, mut consumer) = ring(4);
+        assert_eq!(consumer.aborted(), 0);
+        drop(producer.try_claim().unwrap());
         drop(producer.try_claim().unwrap());
         producer.try_claim().unwrap().commit(1, 8, &[7]);
         assert_eq!(next(&mut consumer), Some(7));
-        assert_eq!(consumer.aborted(), 1);
+        assert_eq!(consumer.aborted(), 2);
     }
 
     #[test]

@@ -414,6 +414,24 @@ mod tests {
         assert!(matches!(ServerLane::new(&segment), Err(Error::AlreadyAttached { role: "consumer", .. })));
     }
 
+    /// Of four calls, and of two blocks of 1 KiB each way: the numbers are those of `docs/layout.md`.
+    #[test]
+    fn the_sections_of_a_lane_lie_one_behind_the_other_and_fill_it() {
+        let whole = layout();
+        let places = |lane: &LaneLayout| [lane.slots_at(), lane.requests_at(), lane.replies_at()];
+        assert_eq!(places(&whole), [384 + 4 * 128, 384 + 8 * 128, 384 + 8 * 128 + 128 + 2048]);
+        assert_eq!(whole.bytes(), 384 + 8 * 128 + 2 * (128 + 2048));
+        let (up, down) = whole.apart();
+        assert_eq!(places(&up), places(&whole));
+        assert_eq!((up.added_at(), up.bytes()), (384 + 8 * 128 + 128 + 2048 + 128, up.added_at() + 60 * 16 * 8));
+        assert_eq!(down.bytes(), 384 + 2048);
+        for lane in [whole, up] {
+            assert_eq!(LaneLayout::from_params(&lane.params()).unwrap(), lane);
+        }
+        assert_eq!((whole.is_up(), up.is_up(), whole.calls()), (false, true, 4));
+        assert_eq!(DownLayout::from_params(&down.params()).unwrap(), down);
+    }
+
     #[test]
     fn a_lane_in_two_parts_carries_calls_and_replies_in_blocks_both_its_own_and_added_ones() {
         let (up, down) = layout().apart();
@@ -452,7 +470,12 @@ mod tests {
                 }
             }
         }
-        assert!(client.returned(60).is_none());
+        let last = client.returned(59).unwrap();
+        assert_eq!(last.at.offset + last.words as usize * 8, up.bytes());
+        assert!(client.returned(60).is_none() && server.returned(60).is_none());
+        assert!(!client.server_has_closed());
+        client.ring();
+        assert_eq!(relay.pass(), crate::ready::Pulled::Yes);
         server.close();
         assert!(client.server_has_closed());
     }

@@ -404,6 +404,49 @@ mod tests {
     }
 
     #[test]
+    fn a_header_gives_the_shape_it_was_made_of_and_absurd_ones_are_refused() {
+        for (lanes, bytes) in [(1, 640), (130, 640), (MAX_LANES, 2560)] {
+            let layout = ReadyLayout::new(lanes).for_streams();
+            assert_eq!((layout.lanes(), layout.bytes()), (lanes, bytes));
+            assert_eq!(layout.params()[..2], [lanes.into(), Fencing::best().to_param()]);
+            assert_eq!(ReadyLayout::from_params(&layout.params()).unwrap(), layout);
+        }
+        for lanes in [0, u64::from(MAX_LANES) + 1, 1 << 32] {
+            let refused = ReadyLayout::from_params(&[lanes, Fencing::Both.to_param(), 0, 0, 0, 0, 0, 0]);
+            assert!(matches!(refused, Err(Error::BadSegment { found, .. }) if found == lanes), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_bit_of_a_lane_that_is_not_there_is_nobodys() {
+        let set = set();
+        let (word, _) = set.bits(128);
+        word.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(ready(&set), [128, 129]);
+    }
+
+    #[test]
+    fn a_consumer_that_sleeps_on_an_eventfd_is_told_by_it_until_it_wakes() {
+        let event = EventFd::new().unwrap();
+        let set = set().with_event(event.clone());
+        assert_eq!(set.announce(7, watch(&set)), Rang::No);
+        assert!(!event.drain(), "it was awake");
+        assert_eq!(ready(&set), [7]);
+        assert!(matches!(set.park_on_event(|| (), || None::<()>), Park::Sleep(_)));
+        assert_eq!(set.announce(7, watch(&set)), Rang::Yes);
+        assert!(event.drain());
+        set.awake();
+        assert_eq!(set.announce(8, watch(&set)), Rang::No);
+        assert_eq!(ready(&set), [7, 8]);
+        for ring in [|set: &ReadySet| set.ring(9), ReadySet::ring_all] {
+            let before = set.bell();
+            ring(&set);
+            assert_ne!(set.bell(), before);
+            assert!(event.drain(), "a ring reaches it whatever it said");
+        }
+    }
+
+    #[test]
     fn a_polled_lane_is_not_announced() {
         let set = set();
         watch(&set).heat();

@@ -619,6 +619,52 @@ mod tests {
     }
 
     #[test]
+    fn a_calls_name_survives_its_word() {
+        let id = CallId { slot: 3, generation: u32::MAX - 1 };
+        assert_eq!(CallId::from_word(id.to_word()), id);
+    }
+
+    #[test]
+    fn a_reply_as_long_as_a_slot_arrives_word_for_word_beside_its_neighbours() {
+        let (client, server) = table(3);
+        assert_eq!(client.count(), 3);
+        let calls = [0, 1, 2].map(|_| publish(&client));
+        let payload = |call: &Call<'_>| -> [u64; REPLY_WORDS] {
+            std::array::from_fn(|i| u64::from(call.id().slot) << 8 | i as u64)
+        };
+        for call in &calls {
+            assert_eq!(server.finish(call.id(), REPLY, &payload(call)), Finished::Delivered);
+        }
+        for call in &calls {
+            assert_eq!(call.wait(None, &at_once(), || ()), Waited::Done(REPLY));
+            let mut words = [0; REPLY_WORDS];
+            call.read(&mut words);
+            assert_eq!(words, payload(call));
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_dropped_in_flight_is_cancelled_and_keeps_its_slot_from_others() {
+        let (client, server) = table(1);
+        let call = publish(&client);
+        let id = call.id();
+        drop(call);
+        assert!(server.is_cancelled(id));
+        assert!(client.acquire().is_none(), "the server may still write into it");
+    }
+
+    /// The first rings come before the sleep, after 100 ms and after 200 ms more; a slow machine leaves some out.
+    #[test]
+    fn a_caller_that_sleeps_rings_again_and_ever_more_seldom() {
+        let (client, _server) = table(1);
+        let call = publish(&client);
+        let until = crate::clock::kernel_ns() + 350_000_000;
+        let mut rings = 0;
+        assert_eq!(call.wait(Some(until), &at_once(), || rings += 1), Waited::TimedOut);
+        assert!((2..=3).contains(&rings), "{rings} rings in 350 ms");
+    }
+
+    #[test]
     fn a_reply_reaches_its_caller_and_the_slot_comes_back() {
         let (client, server) = table(1);
         for i in 0..10 {

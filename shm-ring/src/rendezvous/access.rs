@@ -92,6 +92,28 @@ mod tests {
     }
 
     #[test]
+    fn the_lowest_nine_bits_count_and_the_user_keeps_its_own() {
+        for mode in [0o060, 0o660, 0o7260] {
+            assert_eq!(Access::default().mode(mode), Access { mode: Some(mode & 0o060 | 0o600), group: None });
+        }
+        let of_group = Access::default().mode(0o660).group(7);
+        assert_eq!(of_group, Access { mode: Some(0o660), group: Some(7) });
+        assert_eq!(Access::default().group(7).mode(0o660), of_group);
+    }
+
+    #[test]
+    fn what_stands_there_is_left_and_what_cannot_be_made_is_an_error() {
+        let top = std::env::temp_dir().join(format!("shm-ring-{}-left", std::process::id()));
+        Access::default().make(&top).unwrap();
+        // A link that leads nowhere, and a file where a directory would have to be.
+        std::os::unix::fs::symlink("nowhere", top.join("link")).unwrap();
+        std::fs::write(top.join("file"), []).unwrap();
+        let outcomes = ["link", "file", "file/below"].map(|path| Access::default().make(&top.join(path)).is_ok());
+        std::fs::remove_dir_all(&top).unwrap();
+        assert_eq!(outcomes, [true, true, false]);
+    }
+
+    #[test]
     fn others_are_let_in_by_a_mode_that_lets_them_write() {
         assert!(!Access::default().lets_others_in());
         assert!(!Access::default().mode(0o644).lets_others_in());

@@ -184,16 +184,98 @@ impl RuntimeDir {
 mod tests {
     use super::*;
 
+    /// A fresh directory of a test, gone with the value.
+    struct Fresh(PathBuf);
+
+    impl Fresh {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("shm-ring-{}-{name}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Fresh {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_directory_in_which_others_may_write_is_refused_and_so_is_a_file() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let fresh = Fresh::new("mode");
+        let open = |mode| {
+            std::fs::set_permissions(&fresh.0, std::fs::Permissions::from_mode(mode)).unwrap();
+            RuntimeDir::open(&fresh.0).is_ok()
+        };
+        assert_eq!([0o700, 0o755, 0o720, 0o702].map(open), [true, true, false, false]);
+        let file = fresh.0.join("file");
+        std::fs::write(&file, []).unwrap();
+        assert!(matches!(RuntimeDir::open(&file), Err(Error::RuntimeDir { .. })));
+        assert!(matches!(RuntimeDir::open_to_connect(&file), Err(Error::RuntimeDir { .. })));
+    }
+
+    #[test]
+    fn its_owner_root_and_we_are_vouched_for_and_nobody_else() {
+        let fresh = Fresh::new("owner");
+        let ours = RuntimeDir::open(&fresh.0).unwrap();
+        assert!(ours.is_own() && ours.vouches_for(own_uid()));
+        let theirs = RuntimeDir { owner: own_uid() + 1, ..ours };
+        assert!(!theirs.is_own());
+        let vouched = [0, own_uid(), own_uid() + 1, own_uid() + 2].map(|uid| theirs.vouches_for(uid));
+        assert_eq!(vouched, [true, true, true, false]);
+    }
+
+    #[test]
+    fn only_sockets_are_named_in_order_and_without_their_suffix() {
+        let fresh = Fresh::new("names");
+        for file in ["b.sock", "a@1.sock", "a.lock", "sock"] {
+            std::fs::write(fresh.0.join(file), []).unwrap();
+        }
+        assert_eq!(RuntimeDir::open(&fresh.0).unwrap().names().unwrap(), ["a@1", "b"]);
+    }
+
+    #[test]
+    fn a_lock_that_somebody_holds_for_a_moment_is_waited_for() {
+        let fresh = Fresh::new("moment");
+        let dir = RuntimeDir::open(&fresh.0).unwrap();
+        let held = dir.lock().unwrap();
+        let (tells, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                tells.send(rustix::thread::gettid()).unwrap();
+                dir.lock().map(drop)
+            });
+            let calls = format!("/proc/self/task/{}/syscall", told.recv().unwrap());
+            let nap = format!("{} ", libc::SYS_clock_nanosleep);
+            // Until it has met the lock, and naps before it looks again.
+            while !waits.is_finished() && !std::fs::read_to_string(&calls).unwrap_or_default().starts_with(&nap) {
+                std::thread::yield_now();
+            }
+            drop(held);
+            waits.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn no_descriptor_of_it_goes_to_programs_that_we_start() {
+        let fresh = Fresh::new("exec");
+        let closes = |fd: BorrowedFd<'_>| rustix::io::fcntl_getfd(fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC);
+        let (ours, passed) =
+            (RuntimeDir::open(&fresh.0).unwrap(), RuntimeDir::look_at(&fresh.0, OFlags::PATH).unwrap());
+        assert!(closes(ours.fd()) && closes(passed.fd()) && closes(ours.lock().unwrap().fd.as_fd()));
+    }
+
     #[test]
     fn the_lock_is_given_back_though_a_child_has_a_copy_of_it() {
-        let path = std::env::temp_dir().join(format!("shm-ring-{}-lock", std::process::id()));
-        let dir = RuntimeDir::open(&path).unwrap();
+        let fresh = Fresh::new("lock");
+        let dir = RuntimeDir::open(&fresh.0).unwrap();
         let lock = dir.lock().unwrap();
         // What a fork of another thread makes at this moment.
         let _copy = lock.fd.try_clone().unwrap();
         drop(lock);
-        let again = dir.lock();
-        std::fs::remove_dir(&path).unwrap();
-        again.unwrap();
+        dir.lock().unwrap();
     }
 }

@@ -9,6 +9,8 @@ mod directory;
 mod gifts;
 mod identity;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 pub use access::Access;

@@ -27,7 +27,7 @@ use crate::segment::FileId;
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
 /// Most descriptors beside one message.
-const MAX_FDS: usize = 6;
+pub(super) const MAX_FDS: usize = 6;
 
 const BACKLOG: i32 = 1024;
 
@@ -141,8 +141,15 @@ impl Listener {
         {
             let _ = rustix::fs::unlinkat(self.dir.fd(), &self.file, AtFlags::empty());
         }
-        // Who waits in the queue sees the end of its connection; a failure leaves that to the last descriptor's end.
+        // From here on nobody comes any more; a failure leaves that to the last descriptor's end.
         let _ = rustix::net::shutdown(&*self.fd, rustix::net::Shutdown::Both);
+        // Who waits in the queue already sees the end of its connection.
+        for _ in 0..=BACKLOG {
+            match rustix::net::accept_with(&*self.fd, SocketFlags::CLOEXEC) {
+                Ok(waiting) => drop(waiting),
+                Err(_) => break,
+            }
+        }
     }
 
     /// The next connection, if one waits. Never blocks.
@@ -383,7 +390,8 @@ impl Connection {
         if is_cut && fds.len() < MAX_FDS && !received.flags.contains(ReturnFlags::TRUNC) {
             return Err(Error::system("descriptors beside a message")(Errno::MFILE));
         }
-        if is_cut || received.flags.contains(ReturnFlags::TRUNC) {
+        // The space is rounded up for its alignment, so one descriptor more may have found room.
+        if is_cut || fds.len() > MAX_FDS || received.flags.contains(ReturnFlags::TRUNC) {
             let what = format!("over {MAX_MESSAGE} bytes or {MAX_FDS} descriptors");
             return Err(Error::BadMessage { during: "receiving", what });
         }

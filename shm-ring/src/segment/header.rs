@@ -183,3 +183,19 @@ pub(super) fn read_note(region: &Region) -> [u8; NOTE_BYTES] {
     }
     note
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_taken_once_by_a_word_that_names_its_process() {
+        let region = Region::heap(HEADER_BYTES);
+        for (role, at) in [(Role::Producer, 104), (Role::Consumer, 112)] {
+            assert_eq!(take_role(&region, role), Ok(()));
+            assert_eq!(take_role(&region, role), Err(std::process::id()));
+            let word = PeerWord::at(&region, at).load(Ordering::Relaxed).decode(|word| word);
+            assert_eq!(word, 1 << 32 | u64::from(std::process::id()));
+        }
+    }
+}

@@ -168,3 +168,51 @@ pub(super) fn huge_bytes(region: &Region) -> usize {
     }
     kib << 10
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn the_largest_size_is_allowed_and_one_byte_more_is_refused() {
+        assert!(refuse_more_than_is_allowed(MAX_BYTES).is_ok());
+        let refused = refuse_more_than_is_allowed(MAX_BYTES + 1);
+        assert!(
+            matches!(refused, Err(Error::ResourceExhausted { bytes, .. }) if bytes == MAX_BYTES + 1),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_size_is_held_against_the_memory_that_is_there() {
+        for bytes in [1, 16 << 20, 17 << 20] {
+            assert!(refuse_more_than_there_is(bytes).is_ok(), "{bytes}");
+        }
+        let refused = refuse_more_than_there_is(usize::MAX);
+        assert!(matches!(refused, Err(Error::ResourceExhausted { bytes: usize::MAX, .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_file_has_memory_for_what_is_allocated_and_for_no_byte_more() {
+        let fd = rustix::fs::memfd_create("pages", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&fd, 1 << 20).unwrap();
+        let whole = || whole_file_bytes(&stat(fd.as_fd()).unwrap());
+        assert!(matches!(whole(), Err(Error::BadSegment { what: "allocated size", found: 0, .. })));
+        allocate(fd.as_fd(), 1 << 20).unwrap();
+        assert_eq!(whole().unwrap(), 1 << 20);
+        assert!(is_allocated(&stat(fd.as_fd()).unwrap(), (1 << 20) + 1).is_err());
+    }
+
+    #[test]
+    fn a_file_that_has_no_room_for_a_header_or_is_absurdly_large_is_no_segment() {
+        let fd = rustix::fs::memfd_create("sizes", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let sizes = [0, HEADER_BYTES - 1, HEADER_BYTES, MAX_BYTES, MAX_BYTES + 1];
+        let are_fit = sizes.map(|bytes| {
+            rustix::fs::ftruncate(&fd, bytes as u64).unwrap();
+            file_bytes(&stat(fd.as_fd()).unwrap()).is_ok_and(|found| found == bytes)
+        });
+        assert_eq!(are_fit, [false, false, true, true, false]);
+    }
+}

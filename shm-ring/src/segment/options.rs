@@ -118,3 +118,54 @@ impl SegmentOptions {
         expect("owner", found.st_uid.into(), own_uid().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// An object with such a mode, owner and group.
+    fn found(mode: u32, uid: u32, gid: u32) -> Stat {
+        let fd = rustix::fs::memfd_create("found", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let mut stat = super::super::mapping::stat(fd.as_fd()).unwrap();
+        (stat.st_mode, stat.st_uid, stat.st_gid) = (0o100_000 | mode, uid, gid);
+        stat
+    }
+
+    #[test]
+    fn an_object_is_admitted_if_it_is_ours_or_of_a_circle_that_was_agreed_and_lets_no_others_write() {
+        let (us, them) = (own_uid(), own_uid() + 1);
+        let own_group = rustix::process::getegid().as_raw();
+        let (alone, everybody) = (SegmentOptions::new(), SegmentOptions::new().mode(0o666));
+        let group = SegmentOptions::new().mode(0o660);
+        for (options, mode, uid, gid, refusal) in [
+            (alone, 0o600, us, own_group, None),
+            (alone, 0o644, us, 7, None),
+            (alone, 0o600, them, own_group, Some("owner")),
+            (alone, 0o620, us, own_group, Some("mode")),
+            (alone, 0o602, us, own_group, Some("mode")),
+            (group, 0o660, us, 7, None),
+            (group, 0o660, them, own_group, None),
+            (group, 0o660, them, own_group + 1, Some("group")),
+            (group, 0o662, us, own_group, Some("mode")),
+            (group.group(7), 0o660, them, 7, None),
+            (group.group(7), 0o660, them, 8, Some("group")),
+            (everybody, 0o666, them, 9, None),
+            (everybody.mode(0o602), 0o620, us, own_group, Some("mode")),
+        ] {
+            let answer = options.admit(&found(mode, uid, gid));
+            let case = format!("{options:?} of {mode:o} {uid} {gid}: {answer:?}");
+            match refusal {
+                None => assert!(answer.is_ok(), "{case}"),
+                Some(why) => assert!(matches!(answer, Err(Error::BadSegment { what, .. }) if what == why), "{case}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_mode_that_lets_others_write_is_told_by_its_permissions_alone() {
+        let answer = SegmentOptions::new().admit(&found(0o622, own_uid(), 0));
+        assert!(matches!(answer, Err(Error::BadSegment { found: 0o622, expected: 0o600, .. })), "{answer:?}");
+    }
+}
