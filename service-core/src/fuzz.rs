@@ -5,10 +5,12 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+use crate::envelope::{self, aligned};
+use crate::value::{Arguments, Value, ValueMessage, from_value, read_value};
 use crate::{
-    Address, Code, Decode, Encoded, Fingerprint, InstanceId, MAX_INSTANCE_LEN, MAX_LABEL_LEN, MAX_SERVICE_LEN, Message,
-    MethodDescriptor, MethodIndex, NameError, Namespace, Outcome, Owned, Reply, ServiceDescriptor, ServiceName, Status,
-    TypeInfo, Writable, access, deserialize, encode_small,
+    Address, Code, Decode, Encode, Encoded, Fingerprint, InstanceId, MAX_INSTANCE_LEN, MAX_LABEL_LEN, MAX_SERVICE_LEN,
+    Message, MethodDescriptor, MethodIndex, NameError, Namespace, Outcome, Owned, Reply, ServiceDescriptor,
+    ServiceName, Sink, Status, TypeInfo, Writable, access, deserialize, encode_small,
 };
 
 /// Longest error about a name, in bytes: it repeats a piece of the name, each byte of it escaped in up to six.
@@ -132,15 +134,42 @@ fn binds(server: &ServiceDescriptor) {
     assert_eq!(unknown.outcome(), Outcome::NotRun);
 }
 
+/// Any bytes as a value that describes itself and as what comes behind a request: refused, or something that is written
+/// and read again as the same, within the memory that the input stands for.
+pub fn values(input: &[u8]) {
+    let bytes = aligned(input);
+    if let Ok(value) = read_value(&bytes) {
+        let _: Result<Vec<Vec<f64>>, _> = from_value(value.clone());
+        let _: Result<Vec<u8>, _> = from_value(value.clone());
+        let mut count = Sink::count();
+        ValueMessage(&value).encode(&mut count).expect("what was read can be written");
+        let mut written = aligned(&vec![0; count.len()]);
+        ValueMessage(&value).encode(&mut Sink::slice(&mut written)).expect("it has the length that was counted");
+        let again = read_value(&written).expect("what was written can be read");
+        // Numbers that are none differ from themselves.
+        assert_eq!(format!("{again:?}"), format!("{value:?}"));
+    }
+    if let Ok((message, envelope)) = envelope::split(&bytes) {
+        assert!(message.len() <= input.len());
+        let _ = Arguments::from_value(read_value(&aligned(message)).unwrap_or(Value::Nil));
+        envelope.seal().expect("what fitted once fits again");
+    }
+    for is_detailed in [false, true] {
+        let status = Status::from_failure(Code::Aborted, Outcome::Ran, is_detailed, &bytes);
+        assert_eq!(status.code(), Code::Aborted);
+        let _ = (status.details::<String>(), status.retry_after(), status.kind());
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{messages, names};
+    use super::{messages, names, values};
 
     /// A target.
     type Target = fn(&[u8]);
 
     /// Every target by the name of its folder in `fuzz/corpus`.
-    const TARGETS: [(&str, Target); 2] = [("names", names), ("messages", messages)];
+    const TARGETS: [(&str, Target); 3] = [("names", names), ("messages", messages), ("values", values)];
 
     #[test]
     fn stored_inputs_and_changed_ones_keep_every_property() {
