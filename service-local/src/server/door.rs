@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use service_core::{Caller, Code};
+use service_core::{Caller, Code, Shape};
 use shm_ring::lane::ServerLane;
 use shm_ring::ready::Relay;
 use shm_ring::rendezvous::{Connection, Event, Listener, Next, Watch, Watched, watch};
@@ -192,7 +192,7 @@ impl Visitor {
             }
             (State::Silent(connection, _), Err(error)) => refuse(&connection, Code::FailedPrecondition, error),
             (State::Calling(lane), Ok((message, fds))) => {
-                let answered = answer(&lane, message, &fds);
+                let answered = answer(&lane, message, fds);
                 *state = State::Calling(lane);
                 match answered {
                     Ok(()) => return Next::Keep,
@@ -232,15 +232,20 @@ impl Watched for Death {
 ///
 /// # Errors
 /// What ends the connection; the lane's requests are still served.
-fn answer(lane: &Arc<Lane>, message: FromClient, fds: &[OwnedFd]) -> Result<(), shm_ring::Error> {
+fn answer(lane: &Arc<Lane>, message: FromClient, fds: Vec<OwnedFd>) -> Result<(), shm_ring::Error> {
     match message {
         FromClient::Grow { len } => grow(lane, len),
         FromClient::Sealed { number, len } => {
-            let answer = lane.sealed.keep(number, len, fds)?;
+            let answer = lane.sealed.keep(number, len, &fds)?;
             lane.connection.send(&answer.to_bytes(), &[])
         }
         FromClient::Withdraw { number } => {
             lane.sealed.withdraw(number);
+            Ok(())
+        }
+        FromClient::Streams { number, shape } => lane.streams.announce(number, shape, fds),
+        FromClient::Streamed { number } => {
+            lane.streams.forget(number);
             Ok(())
         }
         hello @ FromClient::Hello { .. } => {
@@ -357,7 +362,10 @@ impl Hub {
         let descriptor = self.handler.descriptor().clone();
         // Of whom else nothing is copied, there is nothing to spare.
         let accepts_sealed = self.accepts_sealed && trust.is_isolated();
-        if accepts_sealed && let Err(error) = connection.let_descriptors_in() {
+        let has_streams = descriptor.methods.iter().any(|method| method.shape != Shape::Unary);
+        if (accepts_sealed || has_streams)
+            && let Err(error) = connection.let_descriptors_in()
+        {
             return Err((connection, error));
         }
         let welcome = FromServer::Welcome { lane: index, trust: trust::to_byte(trust), accepts_sealed, descriptor };
@@ -380,7 +388,8 @@ impl Hub {
         };
         match make() {
             Ok((shared, relay)) => {
-                let terms = Terms { trust, bytes: self.max_bytes_of(caller.uid), sealed: accepts_sealed, share };
+                let (bytes, streams) = (self.max_bytes_of(caller.uid), self.streams.clone());
+                let terms = Terms { trust, bytes, sealed: accepts_sealed, share, streams };
                 Ok((Lane::new(index, shared, caller, connection, terms), relay))
             }
             Err(error) => Err((connection, error)),

@@ -10,10 +10,12 @@ use shm_ring::cells::{Consumer, Taken};
 use shm_ring::lane::ServerLane;
 use shm_ring::rendezvous::Connection;
 
-use super::quota::Share;
+use super::quota::{Quota, Share};
 use super::sealed::SealedRequests;
+use super::streams::{Client, Streams};
 use crate::frame::{Cell, KIND_CALL};
 use crate::growth::{Added, Owners, Readers};
+use crate::stream::Peer;
 use crate::trust::assurance;
 
 /// What a look at a lane gave.
@@ -65,6 +67,8 @@ pub(super) struct Terms {
     pub(super) sealed: bool,
     /// What it counts as among the connections of its user.
     pub(super) share: Share,
+    /// Of streams, by user.
+    pub(super) streams: Quota,
 }
 
 #[derive(Debug)]
@@ -81,6 +85,7 @@ pub(super) struct Lane {
     pub(super) added_requests: Added<RequestBlocks>,
     pub(super) added_replies: Added<ArenaOwner>,
     pub(super) sealed: SealedRequests,
+    pub(super) streams: Arc<Streams>,
     /// Here while the lane is cold; else with the polling worker.
     consumer: Mutex<Option<Consumer>>,
     /// Segments that the client asked for and that are made on a thread of their own.
@@ -103,8 +108,9 @@ impl Lane {
         (shared, consumer): (ServerLane, Consumer),
         caller: Caller,
         connection: Connection,
-        Terms { trust, bytes, sealed, share }: Terms,
+        Terms { trust, bytes, sealed, share, streams }: Terms,
     ) -> Self {
+        let client = Client { uid: caller.uid, trust, assurance: assurance(trust), peer: Peer::of_process(caller.pid) };
         Self {
             index,
             shared,
@@ -115,6 +121,7 @@ impl Lane {
             added_requests: Added::up_to(bytes),
             added_replies: Added::up_to(bytes),
             sealed: SealedRequests::new(sealed),
+            streams: Streams::new(client, streams),
             consumer: Mutex::new(Some(consumer)),
             growth: Mutex::default(),
             leaving: AtomicBool::new(false),
@@ -154,6 +161,7 @@ impl Lane {
     pub(super) fn leave(&self) {
         // ORDERING: Release, pairs with the Acquire in `is_leaving`: who sees it finds all that the client committed.
         self.leaving.store(true, Ordering::Release);
+        self.streams.end();
     }
 
     pub(super) fn is_leaving(&self) -> bool {

@@ -291,8 +291,13 @@ impl Producer {
     ///
     /// # Errors
     /// As [`try_claim`](Self::try_claim), but never `Full`.
+    #[inline(always)]
     pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
-        self.claim_until(len, None)
+        let core = &mut self.core;
+        match core.room(self.arena.as_ref(), core.tail, len, Look::Released) {
+            Some(room) => Ok(Claim::new(&mut self.core, self.arena.as_ref(), None, room, len)),
+            None => self.claim_until(len, None),
+        }
     }
 
     /// As [`claim`](Self::claim), but no longer than until `deadline`.
