@@ -15,6 +15,7 @@ mod rings;
 mod sender;
 #[cfg(test)]
 mod tests;
+mod until;
 
 use std::fmt;
 use std::sync::Arc;
