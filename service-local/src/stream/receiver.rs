@@ -30,7 +30,7 @@ pub(crate) struct Receiver {
 
 /// How far it is.
 enum State {
-    Open(Consumer),
+    Open(Box<Consumer>),
     /// The other side has said that no more comes.
     Ended,
     /// No more will come, for this reason.
@@ -88,7 +88,12 @@ enum Step {
 
 impl Receiver {
     /// Over a ring's consuming end. With a lease it goes back when the stream has ended well.
-    pub(crate) fn new(consumer: Consumer, assurance: Option<Assurance>, peer: Peer, lease: Option<Arc<Lease>>) -> Self {
+    pub(crate) fn new(
+        consumer: Box<Consumer>,
+        assurance: Option<Assurance>,
+        peer: Peer,
+        lease: Option<Arc<Lease>>,
+    ) -> Self {
         Self {
             state: State::Open(consumer),
             turn: Turn::default(),

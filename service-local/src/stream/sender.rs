@@ -25,7 +25,7 @@ const END_FRAME: usize = 16;
 /// The sending end. Dropped without [`finish`](StreamSender::finish), it closes the ring.
 pub(crate) struct Sender {
     /// `None` once the end was said.
-    producer: Option<Producer>,
+    producer: Option<Box<Producer>>,
     /// The place in line of a task that waits for room.
     turn: Turn,
     /// A frame in the making.
@@ -96,7 +96,7 @@ impl BlockWriter for VecSink<'_> {
 
 impl Sender {
     /// Over a ring's producing end. With a lease it goes back when the stream has ended well.
-    pub(crate) fn new(producer: Producer, peer: Peer, lease: Option<Arc<Lease>>) -> Self {
+    pub(crate) fn new(producer: Box<Producer>, peer: Peer, lease: Option<Arc<Lease>>) -> Self {
         let (turn, small) = (Turn::default(), Box::new([0; WORD + SMALL]));
         Self { producer: Some(producer), turn, small, parts: None, until: Until::default(), peer, lease }
     }
