@@ -3,6 +3,8 @@
 //! Announcements come over the socket and calls over the lane, so either may be first: a call whose rings are not there
 //! yet waits for them. Numbers are announced in order, so one that is known to be behind will not come any more.
 
+mod arrival;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::mem;
@@ -13,25 +15,9 @@ use service_core::{Assurance, Code, Outcome, Shape, Status, StreamReceiver, Stre
 use shm_ring::spsc::Control;
 use shm_ring::{Error, Trust};
 
+use self::arrival::{Arrival, Arriving, Taken, arrival};
 use super::quota::{Quota, Share};
 use crate::stream::{Ends, Lease, MOST_STREAMS, Owner, Peer, Receiver, Rings, Sender, end};
-
-/// A call's ends of its streams.
-#[derive(Default)]
-pub(super) struct Taken {
-    pub(super) sender: Option<Box<dyn StreamSender>>,
-    pub(super) receiver: Option<Box<dyn StreamReceiver>>,
-}
-
-impl fmt::Debug for Taken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sender, receiver } = self;
-        f.debug_struct("Taken").field("sends", &sender.is_some()).field("receives", &receiver.is_some()).finish()
-    }
-}
-
-/// What a call does when its rings are there, or will not come. May run on the watcher thread, and must be quick.
-pub(super) type Arrival = Box<dyn FnOnce(Result<Taken, Status>) + Send>;
 
 /// What is known of the client whose streams these are.
 #[derive(Debug)]
@@ -85,12 +71,12 @@ impl fmt::Debug for Streams {
     }
 }
 
-/// An arrival and what it is told, to be run when no lock is held.
+/// Whom to tell what, when no lock is held.
 type News = (Arrival, Result<Taken, Status>);
 
 fn tell(news: Option<News>) {
     if let Some((arrival, news)) = news {
-        arrival(news);
+        arrival.tell(news);
     }
 }
 
@@ -162,7 +148,13 @@ impl Streams {
     }
 
     /// Gives a call its streams, as soon as they are there.
-    pub(super) fn take(&self, number: u64, shape: Shape, arrival: Arrival) {
+    pub(super) fn take(&self, number: u64, shape: Shape) -> Arriving {
+        let (arrival, arriving) = arrival();
+        self.take_for(number, shape, arrival);
+        arriving
+    }
+
+    fn take_for(&self, number: u64, shape: Shape, arrival: Arrival) {
         let mut state = self.state();
         let news = if state.has_ended {
             Some((arrival, Err(self.client.peer.gone())))
@@ -225,7 +217,7 @@ impl Streams {
         drop(gone);
         end(&controls);
         for (_, arrival) in early.into_values() {
-            arrival(Err(self.client.peer.gone()));
+            arrival.tell(Err(self.client.peer.gone()));
         }
     }
 }

@@ -1,12 +1,10 @@
-use std::sync::mpsc::{Receiver as Inbox, channel};
-use std::time::Duration;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use service_core::{Message, Reply};
 use shm_ring::rendezvous::own_uid;
 
 use super::*;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client's streams at a service, and what the client has of them.
 struct Site {
@@ -49,11 +47,9 @@ impl Site {
         (Theirs { number, rings, sender, receiver }, fds)
     }
 
-    /// A call that names this number; what it is told comes in the inbox.
-    fn call(&self, number: u64, shape: Shape) -> Inbox<Result<Taken, Status>> {
-        let (tell, told) = channel();
-        self.streams.take(number, shape, Box::new(move |news| tell.send(news).unwrap()));
-        told
+    /// A call that names this number.
+    fn call(&self, number: u64, shape: Shape) -> Arriving {
+        self.streams.take(number, shape)
     }
 
     fn open(&self) -> usize {
@@ -62,8 +58,16 @@ impl Site {
     }
 }
 
-fn told<T>(inbox: &Inbox<T>) -> T {
-    inbox.recv_timeout(PATIENCE).expect("the call is told")
+/// What the call is told by now.
+fn told(call: Arriving) -> Result<Taken, Status> {
+    let Poll::Ready(told) = pin!(call).poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("the call is told nothing")
+    };
+    told
+}
+
+fn is_told(call: &mut Arriving) -> bool {
+    std::pin::Pin::new(call).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
 fn send(sender: &mut dyn StreamSender, number: u32) -> Result<(), Status> {
@@ -92,25 +96,25 @@ fn used(theirs: &mut Theirs, taken: &mut Taken) {
 fn a_call_gets_its_streams_whichever_comes_first() {
     let mut site = Site::new(8);
     let mut theirs = site.announced(Shape::BothWays);
-    let mut taken = told(&site.call(theirs.number, Shape::BothWays)).unwrap();
+    let mut taken = told(site.call(theirs.number, Shape::BothWays)).unwrap();
     used(&mut theirs, &mut taken);
     let (mut theirs, fds) = site.made(Shape::BothWays);
-    let call = site.call(theirs.number, Shape::BothWays);
-    assert!(call.try_recv().is_err(), "told before they were announced");
+    let mut call = site.call(theirs.number, Shape::BothWays);
+    assert!(!is_told(&mut call), "told before they were announced");
     site.streams.announce(theirs.number, Shape::BothWays, fds).unwrap();
-    used(&mut theirs, &mut told(&call).unwrap());
+    used(&mut theirs, &mut told(call).unwrap());
 }
 
 #[test]
 fn rings_that_ended_well_serve_the_next_call_even_if_their_ends_are_still_held() {
     let mut site = Site::new(8);
     let mut theirs = site.announced(Shape::ClientStream);
-    let mut first = told(&site.call(theirs.number, Shape::ClientStream)).unwrap();
-    let second = site.call(theirs.number, Shape::ClientStream);
-    assert!(second.try_recv().is_err(), "the first call still has them");
+    let mut first = told(site.call(theirs.number, Shape::ClientStream)).unwrap();
+    let mut second = site.call(theirs.number, Shape::ClientStream);
+    assert!(!is_told(&mut second), "the first call still has them");
     theirs.sender.as_mut().unwrap().finish().unwrap();
     assert_eq!(recv(first.receiver.as_mut().unwrap().as_mut()).unwrap(), None);
-    let second = told(&second).unwrap();
+    let second = told(second).unwrap();
     assert!(second.receiver.is_some());
     drop(first);
     assert_eq!(site.open(), 1);
@@ -120,12 +124,12 @@ fn rings_that_ended_well_serve_the_next_call_even_if_their_ends_are_still_held()
 fn rings_that_were_broken_off_are_given_up() {
     let mut site = Site::new(8);
     let mut theirs = site.announced(Shape::ClientStream);
-    let taken = told(&site.call(theirs.number, Shape::ClientStream)).unwrap();
+    let taken = told(site.call(theirs.number, Shape::ClientStream)).unwrap();
     let next = site.call(theirs.number, Shape::ClientStream);
     drop(taken);
     assert_eq!(send(theirs.sender.as_mut().unwrap(), 1).unwrap_err().code(), Code::Cancelled);
-    assert_eq!(told(&next).unwrap_err().code(), Code::Cancelled);
-    assert_eq!(told(&site.call(theirs.number, Shape::ClientStream)).unwrap_err().code(), Code::Cancelled);
+    assert_eq!(told(next).unwrap_err().code(), Code::Cancelled);
+    assert_eq!(told(site.call(theirs.number, Shape::ClientStream)).unwrap_err().code(), Code::Cancelled);
     assert_eq!(site.open(), 0);
 }
 
@@ -136,7 +140,7 @@ fn what_the_client_forgets_is_closed_now_or_after_its_call() {
     site.streams.forget(theirs.number);
     assert!(send(theirs.sender.as_mut().unwrap(), 1).is_err());
     let mut theirs = site.announced(Shape::BothWays);
-    let mut taken = told(&site.call(theirs.number, Shape::BothWays)).unwrap();
+    let mut taken = told(site.call(theirs.number, Shape::BothWays)).unwrap();
     site.streams.forget(theirs.number);
     used(&mut theirs, &mut taken);
     assert_eq!(site.open(), 0);
@@ -146,7 +150,7 @@ fn what_the_client_forgets_is_closed_now_or_after_its_call() {
 fn a_method_gets_no_streams_of_another_shape() {
     let mut site = Site::new(8);
     let theirs = site.announced(Shape::ClientStream);
-    let status = told(&site.call(theirs.number, Shape::BothWays)).unwrap_err();
+    let status = told(site.call(theirs.number, Shape::BothWays)).unwrap_err();
     assert_eq!((status.code(), status.outcome()), (Code::InvalidArgument, Outcome::NotRun));
     drop(theirs);
 }
@@ -157,26 +161,26 @@ fn more_streams_than_the_limit_are_closed_and_their_calls_told() {
     let kept = [site.announced(Shape::ClientStream), site.announced(Shape::ClientStream)];
     let mut third = site.announced(Shape::ClientStream);
     assert!(send(third.sender.as_mut().unwrap(), 1).is_err(), "its sender need not wait for anybody");
-    let status = told(&site.call(third.number, Shape::ClientStream)).unwrap_err();
+    let status = told(site.call(third.number, Shape::ClientStream)).unwrap_err();
     assert_eq!((status.code(), status.outcome()), (Code::ResourceExhausted, Outcome::NotRun));
     site.streams.forget(kept[0].number);
     let fourth = site.announced(Shape::ClientStream);
-    assert!(told(&site.call(fourth.number, Shape::ClientStream)).is_ok());
+    assert!(told(site.call(fourth.number, Shape::ClientStream)).is_ok());
 }
 
 #[test]
 fn the_clients_death_reaches_calls_that_have_streams_and_calls_that_wait_for_some() {
     let mut site = Site::new(8);
     let theirs = site.announced(Shape::BothWays);
-    let mut taken = told(&site.call(theirs.number, Shape::BothWays)).unwrap();
+    let mut taken = told(site.call(theirs.number, Shape::BothWays)).unwrap();
     let early = site.call(theirs.number + 2, Shape::BothWays);
     let resting = site.announced(Shape::ClientStream);
     let waits = std::thread::spawn(move || recv(taken.receiver.as_mut().unwrap().as_mut()));
     site.streams.end();
     assert_eq!(waits.join().unwrap().unwrap_err().code(), Code::Unavailable);
     drop(taken.sender);
-    assert_eq!(told(&early).unwrap_err().code(), Code::Unavailable);
-    assert_eq!(told(&site.call(resting.number, Shape::ClientStream)).unwrap_err().code(), Code::Unavailable);
+    assert_eq!(told(early).unwrap_err().code(), Code::Unavailable);
+    assert_eq!(told(site.call(resting.number, Shape::ClientStream)).unwrap_err().code(), Code::Unavailable);
     assert_eq!(site.open(), 0);
 }
 
@@ -201,8 +205,8 @@ fn what_no_honest_client_announces_ends_the_connection() {
 #[test]
 fn a_flood_of_either_half_ends() {
     let mut site = Site::new(0);
-    let calls: Vec<_> = (1000..1000 + MOST_STREAMS as u64 + 1).map(|n| site.call(n, Shape::BothWays)).collect();
-    assert_eq!(told(&calls[MOST_STREAMS]).unwrap_err().code(), Code::ResourceExhausted);
+    let mut calls: Vec<_> = (1000..1000 + MOST_STREAMS as u64 + 1).map(|n| site.call(n, Shape::BothWays)).collect();
+    assert_eq!(told(calls.pop().unwrap()).unwrap_err().code(), Code::ResourceExhausted);
     for _ in 0..MOST_STREAMS {
         site.announced(Shape::ClientStream);
     }
