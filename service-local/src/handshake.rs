@@ -5,7 +5,7 @@
 
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
-use service_core::ServiceDescriptor;
+use service_core::{ServiceDescriptor, Shape};
 
 /// Version of everything two programs must agree on beyond [`shm_ring::LAYOUT_VERSION`].
 pub(crate) const PROTOCOL_VERSION: u32 = 3;
@@ -25,6 +25,12 @@ pub(crate) enum FromClient {
     Sealed { number: u64, len: u64 },
     /// The call that was to name this request will not come.
     Withdraw { number: u64 },
+    /// Rings for the streams of a call that will name them by this number, which is one more than the last one. Their
+    /// descriptors come beside it: memory, the consumer's eventfd and the producer's, of the ring for the client's items
+    /// and then of that for the service's, as the shape has them.
+    Streams { number: u64, shape: Shape },
+    /// The rings of this number will not be used (again).
+    Streamed { number: u64 },
 }
 
 /// From server to client.
@@ -109,6 +115,8 @@ mod tests {
             FromClient::Grow { len: 1 << 40 },
             FromClient::Sealed { number: 3, len: 1 << 30 },
             FromClient::Withdraw { number: 3 },
+            FromClient::Streams { number: 3, shape: Shape::BothWays },
+            FromClient::Streamed { number: 3 },
         ] {
             assert_eq!(FromClient::read(&message.to_bytes()), Ok(message));
         }

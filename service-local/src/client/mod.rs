@@ -4,6 +4,8 @@ mod cache;
 mod connection;
 mod reading;
 mod slots;
+#[allow(dead_code, reason = "connections do not open streams yet")]
+mod streams;
 
 pub(crate) use cache::Cache;
 pub(crate) use connection::Settings;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use service_core::{Caller, Code};
+use service_core::{Caller, Code, Shape};
 use shm_ring::cells::Consumer;
 use shm_ring::lane::ServerLane;
 use shm_ring::ready::Relay;
@@ -236,7 +236,7 @@ impl Visitor {
             }
             (State::Silent(connection, _), Err(error)) => refuse(&connection, Code::FailedPrecondition, error),
             (State::Calling(lane), Ok((message, fds))) => {
-                let due = answer(&lane, message, &fds).and_then(|()| make_due(&lane));
+                let due = answer(&lane, message, fds).and_then(|()| make_due(&lane));
                 *state = State::Calling(lane);
                 match due {
                     Ok(due) => return due.map_or(Next::Keep, Next::KeepUntil),
@@ -284,15 +284,20 @@ impl Watched for Death {
 ///
 /// # Errors
 /// What ends the connection; the lane's requests are still served.
-fn answer(lane: &Arc<Lane>, message: FromClient, fds: &[OwnedFd]) -> Result<(), shm_ring::Error> {
+fn answer(lane: &Arc<Lane>, message: FromClient, fds: Vec<OwnedFd>) -> Result<(), shm_ring::Error> {
     match message {
         FromClient::Grow { len } => ask(lane, len),
         FromClient::Sealed { number, len } => {
-            let answer = lane.sealed.keep(number, len, fds)?;
+            let answer = lane.sealed.keep(number, len, &fds)?;
             lane.connection.send(&answer.to_bytes(), &[])
         }
         FromClient::Withdraw { number } => {
             lane.sealed.withdraw(number);
+            Ok(())
+        }
+        FromClient::Streams { number, shape } => lane.streams.announce(number, shape, fds),
+        FromClient::Streamed { number } => {
+            lane.streams.forget(number);
             Ok(())
         }
         hello @ FromClient::Hello { .. } => {
@@ -342,13 +347,15 @@ impl Hub {
         let trust = trust::agree(self.trust, wish.trust, &wish.build, caller.uid);
         // Of whom else nothing is copied, there is nothing to spare.
         let sealed = self.accepts_sealed && trust.is_isolated();
-        let made = if sealed { connection.let_descriptors_in() } else { Ok(()) };
+        let has_streams = self.handler.descriptor().methods.iter().any(|method| method.shape != Shape::Unary);
+        let made = if sealed || has_streams { connection.let_descriptors_in() } else { Ok(()) };
         let Made { shared, fds, relay } = match made.and_then(|()| self.make_memory(place.index, trust)) {
             Ok(made) => made,
             Err(error) => return refused(Code::ResourceExhausted, error.to_string()),
         };
         let party = Arc::clone(&visitor.party);
-        let terms = Terms { trust, bytes: self.max_bytes_of(caller.uid), sealed, share, party };
+        let terms =
+            Terms { trust, bytes: self.max_bytes_of(caller.uid), sealed, share, party, streams: self.streams.clone() };
         let welcome = FromServer::Welcome {
             lane: place.index,
             trust: trust::to_byte(trust),

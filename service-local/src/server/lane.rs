@@ -11,11 +11,13 @@ use shm_ring::lane::ServerLane;
 use shm_ring::rendezvous::Connection;
 
 use super::pace::Party;
-use super::quota::Share;
+use super::quota::{Quota, Share};
 use super::sealed::SealedRequests;
+use super::streams::{Client, Streams};
 use crate::errors::OF_CLIENTS;
 use crate::frame::{Cell, KIND_CALL};
 use crate::growth::{Added, Owners, Readers};
+use crate::stream::Peer;
 use crate::trust::assurance;
 
 /// What a look at a lane gave.
@@ -69,6 +71,8 @@ pub(super) struct Terms {
     pub(super) share: Share,
     /// Who answers for what it causes.
     pub(super) party: Arc<Party>,
+    /// Of streams, by user.
+    pub(super) streams: Quota,
 }
 
 #[derive(Debug)]
@@ -85,6 +89,7 @@ pub(super) struct Lane {
     pub(super) added_requests: Added<RequestBlocks>,
     pub(super) added_replies: Added<ArenaOwner>,
     pub(super) sealed: SealedRequests,
+    pub(super) streams: Arc<Streams>,
     /// Here while the lane is cold; else with the polling worker.
     consumer: Mutex<Option<Consumer>>,
     /// Segments that the client asked for and has not got yet.
@@ -109,8 +114,9 @@ impl Lane {
         (shared, consumer): (ServerLane, Consumer),
         caller: Caller,
         connection: Connection,
-        Terms { trust, bytes, sealed, share, party }: Terms,
+        Terms { trust, bytes, sealed, share, party, streams }: Terms,
     ) -> Self {
+        let client = Client { uid: caller.uid, trust, assurance: assurance(trust), peer: Peer::of_process(caller.pid) };
         Self {
             index,
             shared,
@@ -121,6 +127,7 @@ impl Lane {
             added_requests: Added::up_to(bytes),
             added_replies: Added::up_to(bytes),
             sealed: SealedRequests::new(sealed),
+            streams: Streams::new(client, streams),
             consumer: Mutex::new(Some(consumer)),
             growth: Mutex::default(),
             leaving: AtomicBool::new(false),
@@ -161,6 +168,7 @@ impl Lane {
     pub(super) fn leave(&self) {
         // ORDERING: Release, pairs with the Acquire in `is_leaving`: who sees it finds all that the client committed.
         self.leaving.store(true, Ordering::Release);
+        self.streams.end();
     }
 
     pub(super) fn is_leaving(&self) -> bool {

@@ -10,6 +10,8 @@ mod quota;
 mod rope;
 mod sealed;
 mod segments;
+#[allow(dead_code, reason = "calls do not take streams yet")]
+mod streams;
 mod worker;
 
 pub(crate) use dispatch::{BlockSink, bad_handler, panicked};
@@ -58,6 +60,10 @@ const MAX_CONNECTIONS_OF_OTHERS: u32 = 64;
 
 /// Bytes for large payloads of a connection of another user, unless said otherwise.
 const MAX_BYTES_OF_OTHERS: usize = 64 << 20;
+
+/// Streams of all connections of the own user, and of each other. A stream both ways takes six descriptors.
+const MAX_STREAMS: u32 = 4096;
+const MAX_STREAMS_OF_OTHERS: u32 = 128;
 
 /// Connections of the own user that have said nothing yet; of others as many as they may have connections by default. Each
 /// has five seconds for its greeting.
@@ -316,6 +322,7 @@ pub(crate) struct Hub {
     connected: Quota,
     /// Those of them that have said nothing yet.
     silent: Quota,
+    streams: Quota,
     epoch: u64,
     /// Whoever holds it polls.
     role: TryLock<Poller>,
@@ -371,6 +378,7 @@ impl Hub {
                 None => Quota::up_to(MAX_CONNECTIONS, MAX_CONNECTIONS_OF_OTHERS),
             },
             silent: Quota::up_to(MAX_SILENT, MAX_CONNECTIONS_OF_OTHERS),
+            streams: Quota::up_to(MAX_STREAMS, MAX_STREAMS_OF_OTHERS),
             epoch,
             role: TryLock::new(Poller::default()),
             idle: AtomicU32::new(0),

@@ -9,9 +9,9 @@ use shm_ring::spsc::{Consumer, Producer};
 #[derive(Debug, Default)]
 pub(crate) struct Ends {
     /// Of the ring for items to the other side.
-    pub(crate) producer: Option<Producer>,
+    pub(crate) producer: Option<Box<Producer>>,
     /// Of the ring for items from there.
-    pub(crate) consumer: Option<Consumer>,
+    pub(crate) consumer: Option<Box<Consumer>>,
 }
 
 /// Whoever keeps a connection's rings between streams.

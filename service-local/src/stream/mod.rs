@@ -15,6 +15,7 @@ mod rings;
 mod sender;
 #[cfg(test)]
 mod tests;
+mod until;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,6 +35,9 @@ const RING_BYTES: usize = 64 << 10;
 /// Longest item, in bytes. What a receiver holds of an item in parts grows with what came of it.
 const MAX_ITEM: usize = 64 << 20;
 
+/// Streams of one connection at once, those included whose rings wait for the next one.
+pub(crate) const MOST_STREAMS: usize = 64;
+
 /// Who is at the other end, for texts.
 #[derive(Clone)]
 pub(crate) struct Peer(Arc<str>);
@@ -43,13 +47,18 @@ impl Peer {
         Self(name.into())
     }
 
+    /// A client, of whom no more is known.
+    pub(crate) fn of_process(pid: u32) -> Self {
+        Self::new(format!("process {pid}"))
+    }
+
     #[cold]
-    fn status(&self, code: Code, what: impl fmt::Display) -> Status {
+    pub(crate) fn status(&self, code: Code, what: impl fmt::Display) -> Status {
         Status::new(code, Outcome::MayHaveRun, format!("stream with {}: {what}", self.0))
     }
 
     #[cold]
-    fn gone(&self) -> Status {
+    pub(crate) fn gone(&self) -> Status {
         self.status(Code::Unavailable, "the process died, or the connection to it ended")
     }
 }

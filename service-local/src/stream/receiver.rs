@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context as Wakers, Poll, ready};
+use std::time::Instant;
 
 use rkyv::util::AlignedVec;
 use service_core::{Assurance, Code, Deadline, Decode, Status, StreamReceiver};
@@ -10,7 +11,7 @@ use shm_ring::RecvError;
 use shm_ring::spsc::{Consumer, End, Frame, Turn};
 
 use super::frame::Kind;
-use super::sender::instant;
+use super::until::Until;
 use super::{Ends, Lease, MAX_ITEM, Peer};
 
 /// The receiving end. Dropped before the end of the stream, it closes the ring.
@@ -22,13 +23,14 @@ pub(crate) struct Receiver {
     parts: Option<(AlignedVec, usize)>,
     /// On what items are read.
     assurance: Option<Assurance>,
+    until: Until,
     peer: Peer,
     lease: Option<Arc<Lease>>,
 }
 
 /// How far it is.
 enum State {
-    Open(Consumer),
+    Open(Box<Consumer>),
     /// The other side has said that no more comes.
     Ended,
     /// No more will come, for this reason.
@@ -52,14 +54,14 @@ trait Waits {
 }
 
 /// As a thread.
-struct Blocking(Option<Deadline>);
+struct Blocking(Option<Instant>);
 
 impl Waits for Blocking {
     #[inline]
     fn recv<'c>(&mut self, consumer: &'c mut Consumer) -> Poll<Result<Frame<'c>, RecvError>> {
         Poll::Ready(match self.0 {
             None => consumer.recv(),
-            Some(deadline) => consumer.recv_deadline(instant(deadline)),
+            Some(deadline) => consumer.recv_deadline(deadline),
         })
     }
 }
@@ -86,8 +88,21 @@ enum Step {
 
 impl Receiver {
     /// Over a ring's consuming end. With a lease it goes back when the stream has ended well.
-    pub(crate) fn new(consumer: Consumer, assurance: Option<Assurance>, peer: Peer, lease: Option<Arc<Lease>>) -> Self {
-        Self { state: State::Open(consumer), turn: Turn::default(), parts: None, assurance, peer, lease }
+    pub(crate) fn new(
+        consumer: Box<Consumer>,
+        assurance: Option<Assurance>,
+        peer: Peer,
+        lease: Option<Arc<Lease>>,
+    ) -> Self {
+        Self {
+            state: State::Open(consumer),
+            turn: Turn::default(),
+            parts: None,
+            assurance,
+            until: Until::default(),
+            peer,
+            lease,
+        }
     }
 
     fn take(&mut self, item: &mut dyn Decode, waits: &mut impl Waits) -> Poll<Result<bool, Status>> {
@@ -230,7 +245,8 @@ fn broken(peer: &Peer, consumer: &Consumer, error: RecvError) -> Status {
 
 impl StreamReceiver for Receiver {
     fn recv(&mut self, item: &mut (dyn Decode + Send), deadline: Option<Deadline>) -> Result<bool, Status> {
-        match self.take(item, &mut Blocking(deadline)) {
+        let until = self.until.of(deadline);
+        match self.take(item, &mut Blocking(until)) {
             Poll::Ready(taken) => taken,
             // A thread waits until it is answered.
             Poll::Pending => Ok(false),

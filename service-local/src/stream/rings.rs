@@ -58,12 +58,12 @@ impl Ring {
         Ok(Self { segment, events })
     }
 
-    fn producer(&self) -> Result<Producer, Error> {
-        Producer::attach(&self.segment, self.events.clone())
+    fn producer(&self) -> Result<Box<Producer>, Error> {
+        Producer::attach(&self.segment, self.events.clone()).map(Box::new)
     }
 
-    fn consumer(&self, trust: Trust) -> Result<Consumer, Error> {
-        Ok(Consumer::attach(&self.segment, self.events.clone())?.with_trust(trust))
+    fn consumer(&self, trust: Trust) -> Result<Box<Consumer>, Error> {
+        Ok(Box::new(Consumer::attach(&self.segment, self.events.clone())?.with_trust(trust)))
     }
 
     fn control(&self) -> Control {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context as Wakers, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use service_core::{
     BlockWriter, Code, Deadline, Encode, Encoded, Outcome, SinkFull, Status, StreamSender, encode_block, encode_small,
@@ -12,6 +12,7 @@ use shm_ring::ClaimError;
 use shm_ring::spsc::{Claim, End, Producer, Turn};
 
 use super::frame::{Kind, WORD};
+use super::until::Until;
 use super::{Ends, Lease, MAX_ITEM, Peer};
 
 /// Items up to this many bytes are encoded once, beside the ring, and copied.
@@ -24,13 +25,14 @@ const END_FRAME: usize = 16;
 /// The sending end. Dropped without [`finish`](StreamSender::finish), it closes the ring.
 pub(crate) struct Sender {
     /// `None` once the end was said.
-    producer: Option<Producer>,
+    producer: Option<Box<Producer>>,
     /// The place in line of a task that waits for room.
     turn: Turn,
     /// A frame in the making.
     small: Box<[u8; WORD + SMALL]>,
     /// An item that goes in parts, and how much of it has gone.
     parts: Option<(Vec<u8>, usize)>,
+    until: Until,
     peer: Peer,
     lease: Option<Arc<Lease>>,
 }
@@ -47,14 +49,14 @@ trait Waits {
 }
 
 /// As a thread.
-struct Blocking(Option<Deadline>);
+struct Blocking(Option<Instant>);
 
 impl Waits for Blocking {
     #[inline]
     fn claim<'p>(&mut self, producer: &'p mut Producer, len: usize) -> Poll<Result<Claim<'p>, ClaimError>> {
         let claimed = match self.0 {
             None => producer.claim(len),
-            Some(deadline) => producer.claim_deadline(len, instant(deadline)),
+            Some(deadline) => producer.claim_deadline(len, deadline),
         };
         Poll::Ready(claimed)
     }
@@ -68,12 +70,6 @@ impl Waits for Polled<'_, '_> {
     fn claim<'p>(&mut self, producer: &'p mut Producer, len: usize) -> Poll<Result<Claim<'p>, ClaimError>> {
         producer.poll_claim(self.0, self.1, len)
     }
-}
-
-/// The same point in time on the standard library's clock, which is the same clock.
-pub(super) fn instant(deadline: Deadline) -> Instant {
-    const NEVER: Duration = Duration::from_secs(1 << 32);
-    Instant::now() + deadline.remaining().unwrap_or_default().min(NEVER)
 }
 
 /// A claim, as the encoder sees it.
@@ -100,9 +96,9 @@ impl BlockWriter for VecSink<'_> {
 
 impl Sender {
     /// Over a ring's producing end. With a lease it goes back when the stream has ended well.
-    pub(crate) fn new(producer: Producer, peer: Peer, lease: Option<Arc<Lease>>) -> Self {
+    pub(crate) fn new(producer: Box<Producer>, peer: Peer, lease: Option<Arc<Lease>>) -> Self {
         let (turn, small) = (Turn::default(), Box::new([0; WORD + SMALL]));
-        Self { producer: Some(producer), turn, small, parts: None, peer, lease }
+        Self { producer: Some(producer), turn, small, parts: None, until: Until::default(), peer, lease }
     }
 
     fn put(&mut self, item: &dyn Encode, waits: &mut impl Waits) -> Poll<Result<(), Status>> {
@@ -197,7 +193,8 @@ fn of_death(producer: &Producer, peer: &Peer, status: Status) -> Status {
 impl StreamSender for Sender {
     fn send(&mut self, item: &(dyn Encode + Sync), deadline: Option<Deadline>) -> Result<(), Status> {
         self.parts = None;
-        match self.put(item, &mut Blocking(deadline)) {
+        let until = self.until.of(deadline);
+        match self.put(item, &mut Blocking(until)) {
             Poll::Ready(sent) => sent.map_err(|status| self.explained(status)),
             // A thread waits until it is answered.
             Poll::Pending => Ok(()),

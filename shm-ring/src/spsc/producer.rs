@@ -291,16 +291,31 @@ impl Producer {
     ///
     /// # Errors
     /// As [`try_claim`](Self::try_claim), but never `Full`.
+    #[inline(always)]
     pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, ClaimError> {
-        self.claim_until(len, None)
+        self.claim_at_once_or(len, |this| this.claim_until(len, None))
     }
 
     /// As [`claim`](Self::claim), but no longer than until `deadline`.
     ///
     /// # Errors
     /// As [`claim`](Self::claim), and [`ClaimError::TimedOut`].
+    #[inline(always)]
     pub fn claim_deadline(&mut self, len: usize, deadline: Instant) -> Result<Claim<'_>, ClaimError> {
-        self.claim_until(len, Some(crate::clock::ns_of(deadline)))
+        self.claim_at_once_or(len, |this| this.claim_until(len, Some(crate::clock::ns_of(deadline))))
+    }
+
+    #[inline(always)]
+    fn claim_at_once_or<'a>(
+        &'a mut self,
+        len: usize,
+        wait: impl FnOnce(&'a mut Self) -> Result<Claim<'a>, ClaimError>,
+    ) -> Result<Claim<'a>, ClaimError> {
+        let tail = self.core.tail;
+        match self.core.room(self.arena.as_ref(), tail, len, Look::Released) {
+            Some(room) => Ok(Claim::new(&mut self.core, self.arena.as_ref(), None, room, len)),
+            None => wait(self),
+        }
     }
 
     #[inline(never)]

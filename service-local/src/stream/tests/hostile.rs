@@ -8,7 +8,7 @@ use super::{Peer, Receiver, Rings, recv};
 use crate::stream::MAX_ITEM;
 
 /// A producer that writes what it likes, and whoever reads it.
-fn liar() -> (Producer, Receiver) {
+fn liar() -> (Box<Producer>, Receiver) {
     let rings = Rings::heap(Shape::ClientStream).unwrap();
     let producer = rings.client_ends(Trust::CHECKED).unwrap().producer.unwrap();
     let consumer = rings.server_ends(Trust::ISOLATED).unwrap().consumer.unwrap();

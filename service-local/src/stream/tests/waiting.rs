@@ -24,7 +24,7 @@ fn a_full_stream_holds_its_sender_until_items_are_taken() {
     let (mut sender, mut receiver) = pair();
     let item = vec![7_u8; 1000];
     let sent = fill(&mut sender, &item);
-    assert!(sent >= RING_BYTES / 1100 && sent <= RING_BYTES / 1000, "{sent} items of 1000 bytes");
+    assert!((RING_BYTES / 1100..=RING_BYTES / 1000).contains(&sent), "{sent} items of 1000 bytes");
     let late = sender.send(&Message(&item), Some(Deadline::after(SHORT))).unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
     let sends = std::thread::spawn(move || {
