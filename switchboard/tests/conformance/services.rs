@@ -101,6 +101,8 @@ impl Bench for Served {
             }
             std::thread::yield_now();
         }
+        // An answer that comes right at the deadline may come in time.
+        std::thread::sleep(Duration::from_millis(100));
         Ok(())
     }
 
