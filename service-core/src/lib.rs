@@ -23,6 +23,7 @@ mod handler;
 mod histogram;
 mod items;
 mod local;
+mod line;
 mod lock;
 mod message;
 mod metadata;
@@ -48,6 +49,7 @@ pub use details::{CallError, Failure, MAX_DETAILS_LEN, ServiceError};
 pub use handler::{CallFuture, Handler, MethodIndex, ReplySink, ServerCall, Style};
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use items::{Incoming, Items, Outgoing, SendItem};
+pub use line::{Line, Place};
 pub use lock::lock_until;
 pub use message::{
     BlockWriter, Decode, Encode, EncodeError, Encoded, MAX_MESSAGE_LEN, Sink, SinkFull, encode_block, encode_small,

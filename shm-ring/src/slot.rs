@@ -247,9 +247,9 @@ impl ClientSlots {
         // ORDERING: Relaxed store, ordered before the exchanges by the fence.
         self.ended.store(true, Ordering::Relaxed);
         if cfg!(not(weaken = "end_without_fence")) {
-            // ORDERING: SeqCst fence between `ended` and the look at the slots, pairs with the fences in `park` and
-            // `Call::poll` between PARKED or TASK and the look at `ended`: a caller that we do not see in flight sees
-            // that we came. Without it a caller sleeps for ever (`end_without_fence`).
+            // ORDERING: SeqCst fence between `ended` and the look at the slots, pairs with the fence in `park` between
+            // PARKED and the look at `ended`: a caller that we do not see in flight sees that we came. Without it a
+            // caller sleeps for ever (`end_without_fence`).
             fence(Ordering::SeqCst);
         }
         for (slot, private) in (0..).zip(&self.private) {

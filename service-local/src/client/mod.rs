@@ -4,6 +4,7 @@ mod cache;
 mod connection;
 mod reading;
 mod slots;
+mod tasks;
 
 pub(crate) use cache::Cache;
 pub(crate) use connection::Settings;

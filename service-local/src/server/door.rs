@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use service_core::{Caller, Code};
 use shm_ring::lane::ServerLane;
-use shm_ring::ready::Relay;
+use shm_ring::ready::{Relay, Ringer};
 use shm_ring::rendezvous::{Connection, Event, Listener, Next, Watch, Watched, watch};
 use shm_ring::{Segment, SegmentOptions, Trust, clock};
 
@@ -363,20 +363,21 @@ impl Hub {
         let welcome = FromServer::Welcome { lane: index, trust: trust::to_byte(trust), accepts_sealed, descriptor };
         let welcome = welcome.to_bytes();
         let make = || {
+            let (ringer, listener) = Ringer::to_listener()?;
             if trust.is_isolated() {
                 let (up, down) = self.lane_layout.apart();
                 let (up, up_fd) = Segment::memfd("switchboard-up", up, self.epoch)?;
                 let options = SegmentOptions::new();
                 let (down, down_fd) = Segment::memfd_for_readers("switchboard-down", down, self.epoch, &options)?;
-                let shared = ServerLane::apart(&up, &down)?;
+                let (shared, requests) = ServerLane::apart(&up, &down)?;
                 let (relay, rope) = Relay::new(self.ready.clone(), index)?;
-                connection.send(&welcome, &[up_fd.as_fd(), down_fd.as_fd(), rope.as_fd()])?;
-                return Ok((shared, Some(relay)));
+                connection.send(&welcome, &[up_fd.as_fd(), down_fd.as_fd(), rope.as_fd(), listener.as_fd()])?;
+                return Ok(((shared.telling_by(ringer), requests), Some(relay)));
             }
             let (segment, fd) = Segment::memfd("switchboard-lane", self.lane_layout, self.epoch)?;
-            let shared = ServerLane::new(&segment)?;
-            connection.send(&welcome, &[fd.as_fd(), self.ready_fd.as_fd()])?;
-            Ok((shared, None))
+            let (shared, requests) = ServerLane::new(&segment)?;
+            connection.send(&welcome, &[fd.as_fd(), self.ready_fd.as_fd(), listener.as_fd()])?;
+            Ok(((shared.telling_by(ringer), requests), None))
         };
         match make() {
             Ok((shared, relay)) => {

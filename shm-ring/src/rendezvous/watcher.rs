@@ -333,6 +333,7 @@ impl Watcher {
             }
             Next::KeepWithin(at) => {
                 self.entries().expire_within(id, at);
+                self.watch_again(id);
             }
             Next::ExpireAt(at) => {
                 if let Some(entry) = self.entries().expire_at(id, at)

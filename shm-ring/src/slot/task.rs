@@ -12,7 +12,7 @@ use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
 use super::{Call, CallId, ClientSlots, DETACHED, HELD, PENDING, Seen, TASK, Waited, word};
-use crate::sync::{MutexGuard, Ordering, fence};
+use crate::sync::{MutexGuard, Ordering};
 use crate::wait::SpinBudget;
 
 impl ClientSlots {
@@ -114,10 +114,6 @@ impl Call<'_> {
         {
             return Poll::Ready(waited);
         }
-        if cfg!(weaken = "waker_after_task") {
-            let _ = self.state().compare_exchange(pending, task, Ordering::Relaxed, Ordering::Relaxed);
-        }
-        // The waker first: whoever takes the bit must find it (`waker_after_task`).
         if let Some(mut waker) = self.slots.waker(self.id.slot) {
             match &mut *waker {
                 Some(waker) => waker.clone_from(cx.waker()),
@@ -125,18 +121,16 @@ impl Call<'_> {
             }
         }
         // ORDERING: Relaxed: TASK carries no data. If the exchange fails it is TASK already, or the reply or the end came
-        // first, which the look below finds. A waker that came too late for a bit that was taken sees the reply in that
-        // look, because its lock follows the taker's.
+        // first, which the look below finds.
         let _ = self.state().compare_exchange(pending, task, Ordering::Relaxed, Ordering::Relaxed);
-        // ORDERING: SeqCst fence between TASK and the look at `ended`, pairs with the fence in `ClientSlots::end`.
-        if cfg!(not(weaken = "task_without_fence")) {
-            fence(Ordering::SeqCst);
-        }
-        if self.slots.has_ended() {
-            self.slots.kill(self.id);
-        }
         if cfg!(weaken = "task_without_look") {
             return Poll::Pending;
+        }
+        // The look comes behind the waker's lock. Whoever took the waker out that stood there before, because he had
+        // found the slot's bit or because it is the end, held the lock earlier: then the look finds that reply, or that
+        // end (`task_without_look`). Whoever comes later finds the new waker.
+        if self.slots.has_ended() {
+            self.slots.kill(self.id);
         }
         self.glance().map_or(Poll::Pending, Poll::Ready)
     }
