@@ -556,8 +556,10 @@ impl Transport for LocalConnection {
         };
         let mut call = self.acquire(until_ns)?;
         let mut claim = self.claim(until_ns)?;
-        let body =
-            cell.seal(Meta { call: call.id(), deadline_ns: until_ns, method, enveloped: envelope.is_some(), cancels: false }, payload);
+        let body = cell.seal(
+            Meta { call: call.id(), deadline_ns: until_ns, method, enveloped: envelope.is_some(), cancels: false },
+            payload,
+        );
         call.arm();
         let position = claim.commit(KIND_CALL, (body.len() * 8) as u16, body);
         if let Some(large) = &mut large {

@@ -26,7 +26,13 @@ pub(super) struct Note {
 }
 
 impl Note {
-    pub(super) fn write(&self, method: MethodIndex, position: u64, until_ns: Option<u64>, lent: Option<(u8, BlockRef)>) {
+    pub(super) fn write(
+        &self,
+        method: MethodIndex,
+        position: u64,
+        until_ns: Option<u64>,
+        lent: Option<(u8, BlockRef)>,
+    ) {
         self.method.store(method.0, Ordering::Relaxed);
         self.position.store(position, Ordering::Relaxed);
         self.until_ns.store(until_ns.unwrap_or(NEVER), Ordering::Relaxed);

@@ -195,7 +195,8 @@ mod real {
         pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
             let end = expect_rope(fd)?;
             refuse_descriptors(end.0.as_fd())?;
-            rustix::net::sockopt::set_socket_oobinline(&*end.0, true).map_err(Error::system("preparing a bell rope"))?;
+            rustix::net::sockopt::set_socket_oobinline(&*end.0, true)
+                .map_err(Error::system("preparing a bell rope"))?;
             Ok(Self(end))
         }
 

@@ -268,7 +268,8 @@ mod tests {
         let id = call.id();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                while server.slots.state(0).load(Ordering::Relaxed).decode(|state| state as u32 != super::super::PARKED) {
+                while server.slots.state(0).load(Ordering::Relaxed).decode(|state| state as u32 != super::super::PARKED)
+                {
                     std::thread::yield_now();
                 }
                 server.finish(id, REPLY, &[]);

@@ -44,7 +44,12 @@ enum Caller {
 
 impl LocalConnection {
     /// A slot, in turn.
-    fn poll_slot(&self, wakers: &Wakers<'_>, place: &mut Place, until_ns: Option<u64>) -> Poll<Result<Call<'_>, Status>> {
+    fn poll_slot(
+        &self,
+        wakers: &Wakers<'_>,
+        place: &mut Place,
+        until_ns: Option<u64>,
+    ) -> Poll<Result<Call<'_>, Status>> {
         self.sweep();
         let (slots, line) = (&self.lane.slots, &self.tasks.line);
         let is_its_turn = if place.is_taken() { place.is_called() } else { line.is_empty() };
@@ -249,13 +254,7 @@ impl LocalConnection {
     }
 
     /// The end of a call that is in hand: its reply, or what can be said without one.
-    fn conclude(
-        &self,
-        call: Call<'_>,
-        waited: Waited,
-        ticket: &Ticket,
-        reply: &mut dyn Decode,
-    ) -> Result<(), Status> {
+    fn conclude(&self, call: Call<'_>, waited: Waited, ticket: &Ticket, reply: &mut dyn Decode) -> Result<(), Status> {
         self.tasks.ended();
         let result = match waited {
             Waited::Done(header) => {
@@ -432,7 +431,8 @@ impl Watched for News {
         connection.sweep();
         if now_ns >= tasks.due_ns() {
             let patience_ns = state.patience_ns;
-            state.patience_ns = if event == Event::Expired { (patience_ns * 2).min(PATIENCE_LAST_NS) } else { patience_ns };
+            state.patience_ns =
+                if event == Event::Expired { (patience_ns * 2).min(PATIENCE_LAST_NS) } else { patience_ns };
             connection.look_around(now_ns, patience_ns);
         }
         if event == Event::Readable {
