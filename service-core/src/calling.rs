@@ -8,6 +8,7 @@ use crate::call::{CallRequest, Ticket};
 use crate::channel::{Channel, Route};
 use crate::context::{Deadline, monotonic_ns};
 use crate::handler::MethodIndex;
+use crate::line::Place;
 use crate::scope::{self, Inherited};
 use crate::status::{Code, Outcome, Status};
 use crate::typed::{Owned, Reply};
@@ -84,7 +85,7 @@ pub struct Calling<'a, R> {
 enum State {
     New,
     /// There was no room for it yet. It has until the deadline, whichever room it waits for.
-    Routed(Route, Option<Deadline>),
+    Routed(Route, Option<Deadline>, Place),
     Sent(InFlight),
 }
 
@@ -109,18 +110,18 @@ impl<R: Owned + Send> Calling<'_, R> {
         let mut timeout = call.timeout;
         if let State::New = state {
             let deadline = timeout.map(Deadline::after);
-            *state = State::Routed(channel.route(call.method, &mut timeout)?, deadline);
-        } else if let State::Routed(_, Some(deadline)) = state {
+            *state = State::Routed(channel.route(call.method, &mut timeout)?, deadline, Place::default());
+        } else if let State::Routed(_, Some(deadline), _) = state {
             timeout = Some(deadline.remaining().ok_or_else(no_room_in_time)?);
         }
-        let State::Routed(route, _) = state else { return Poll::Pending };
+        let State::Routed(route, _, place) = state else { return Poll::Pending };
         let request = CallRequest { method: route.index, timeout, ..*call };
         let ticket = match scope::current() {
-            None => ready!(route.transport().poll_start(cx, &request))?,
+            None => ready!(route.transport().poll_start(cx, &request, place))?,
             Some(scope) => {
                 let Inherited { timeout, metadata } = Inherited::from(&*scope, timeout, call.metadata)?;
                 let request = CallRequest { timeout, metadata: Some(&metadata), ..request };
-                ready!(route.transport().poll_start(cx, &request))?
+                ready!(route.transport().poll_start(cx, &request, place))?
             }
         };
         Poll::Ready(Ok(InFlight::new(route.clone(), call.method, ticket)))

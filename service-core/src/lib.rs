@@ -22,6 +22,7 @@ pub mod fuzz;
 mod handler;
 mod histogram;
 mod items;
+mod line;
 mod local;
 mod lock;
 mod message;
@@ -49,6 +50,7 @@ pub use details::{CallError, Failure, MAX_DETAILS_LEN, ServiceError};
 pub use handler::{CallFuture, Handler, MethodIndex, ReplySink, ServerCall, Style};
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use items::{Incoming, Items, Outgoing, SendItem};
+pub use line::{Line, Place};
 pub use lock::lock_until;
 pub use message::{
     BlockWriter, Decode, Encode, EncodeError, Encoded, MAX_MESSAGE_LEN, Sink, SinkFull, encode_block, encode_small,

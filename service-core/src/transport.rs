@@ -9,6 +9,7 @@ use crate::call::{CallRequest, Ticket};
 use crate::context::{Context, Deadline};
 use crate::descriptor::ServiceDescriptor;
 use crate::handler::MethodIndex;
+use crate::line::Place;
 use crate::message::Decode;
 use crate::metadata::Metadata;
 use crate::names::Address;
@@ -49,20 +50,29 @@ pub trait Transport: Send + Sync {
     /// The handler's status, or the transport's own with an exact outcome.
     fn call(&self, call: &CallRequest<'_>, reply: &mut dyn Decode, times: &mut CallTimes) -> Result<(), Status>;
 
-    /// Sends a call off without waiting for its end. Pending while there is no room for it; then woken when there may be.
+    /// Sends a call off without waiting for its end. Pending while there is no room for it: the task is woken when there
+    /// may be, or when the call's time is up. `place` is this call's, empty at first, the same at each poll.
     ///
     /// # Errors
     /// As [`call`](Self::call); nothing is in flight then.
-    fn poll_start(&self, cx: &mut Wakers<'_>, call: &CallRequest<'_>) -> Poll<Result<Ticket, Status>> {
-        let _ = (cx, call);
+    fn poll_start(
+        &self,
+        cx: &mut Wakers<'_>,
+        call: &CallRequest<'_>,
+        place: &mut Place,
+    ) -> Poll<Result<Ticket, Status>> {
+        let _ = (cx, call, place);
         Poll::Ready(Err(not_carried("calls that nobody waits for")))
     }
 
-    /// Sends several calls off, announced to the service together. Waits for room, each call until its own deadline.
-    /// `tickets` gets one for each call that was taken, in their order.
+    /// Sends calls off, announced to the service together: as many as there is room for, the first one at least, which
+    /// waits for room until its deadline. `tickets` gets one for each call that was taken, in their order.
+    ///
+    /// So a thread that has more calls than there is room for sees the end of some before it sends the others, and waits
+    /// for nobody but itself.
     ///
     /// # Errors
-    /// Why the first call that was not taken was not; those behind it were not tried.
+    /// Why the first call that was not taken was not, other than for want of room; those behind it were not tried.
     fn start_all(&self, calls: &[CallRequest<'_>], tickets: &mut Vec<Ticket>) -> Result<(), Status> {
         let _ = (calls, tickets);
         Err(not_carried("calls that nobody waits for"))

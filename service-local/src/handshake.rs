@@ -8,7 +8,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use service_core::{ServiceDescriptor, Shape};
 
 /// Version of everything two programs must agree on beyond [`shm_ring::LAYOUT_VERSION`].
-pub(crate) const PROTOCOL_VERSION: u32 = 3;
+pub(crate) const PROTOCOL_VERSION: u32 = 4;
 
 const MAGIC: [u8; 4] = *b"swb1";
 
@@ -37,7 +37,8 @@ pub(crate) enum FromClient {
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
 pub(crate) enum FromServer {
     /// The connection stands, in this mode of trust. Beside it come the lane's memfd and the ready set's; if the mode is
-    /// `Isolated`, the two parts of the lane and a bell rope.
+    /// `Isolated`, the two parts of the lane and a bell rope to the service. Last comes the rope by which the service tells
+    /// the client's tasks of replies.
     Welcome { lane: u32, trust: u8, accepts_sealed: bool, descriptor: ServiceDescriptor },
     /// No connection; a code and a sentence.
     Refused { code: u8, message: String },
@@ -136,7 +137,7 @@ mod tests {
         let mut bytes = FromClient::Grow { len: 1 }.to_bytes();
         bytes[4] = 9;
         let error = FromClient::read(&bytes).unwrap_err();
-        assert_eq!(error.to_string(), "protocol version of the peer is 9, this program has 3");
+        assert_eq!(error.to_string(), "protocol version of the peer is 9, this program has 4");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | 128 | `watch` | server |
 //! | 256 | `closed` | server |
 //! | 384 | request cells | both, see [`crate::cells`] |
-//! | .. | call slots | both, see [`crate::slot`] |
+//! | .. | call slots, and which calls of tasks have ended | both, see [`crate::slot`] |
 //! | .. | request arena: `returned` words (unused: a block is free when its call is done), blocks | client |
 //! | .. | reply arena: `returned` words | client |
 //! | .. | reply arena: blocks | server |
@@ -33,7 +33,7 @@ use crate::ready::{Rang, ReadySet, Ringer, Watch};
 #[cfg(not(loom))]
 use crate::segment::ReadOnly;
 use crate::segment::{HEADER_BYTES, Layout, Memory, Role, Segment};
-use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots};
+use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots, section_bytes};
 use crate::sync::Ordering;
 
 pub(crate) const WATCH_AT: usize = HEADER_BYTES;
@@ -115,7 +115,7 @@ impl LaneLayout {
     }
 
     fn requests_at(&self) -> usize {
-        self.slots_at() + self.calls as usize * SLOT_BYTES
+        self.slots_at() + self.calls as usize * SLOT_BYTES + section_bytes(self.calls)
     }
 
     fn replies_at(&self) -> usize {
@@ -334,6 +334,12 @@ impl ServerLane {
             added: None,
         };
         Ok((lane, consumer))
+    }
+
+    /// The client's tasks are told of replies by this rope.
+    #[must_use]
+    pub fn telling_by(self, rope: Ringer) -> Self {
+        Self { slots: self.slots.telling_by(rope), ..self }
     }
 
     /// The word by which producers know whether this side polls.

@@ -10,9 +10,9 @@ use crate::error::Error;
 use crate::event::EventFd;
 use crate::peer::PeerWord;
 use crate::raw::LINE_PAIR;
-use crate::ready::{Park, ReadyLayout, ReadySet, Relay, Ringer, Watch};
+use crate::ready::{Listener, Park, ReadyLayout, ReadySet, Relay, Ringer, Watch};
 use crate::segment::{HEADER_BYTES, Layout, Memory, Segment};
-use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots};
+use crate::slot::{ClientSlots, SLOT_BYTES, ServerSlots, section_bytes};
 pub use crate::tasks::credits::Credits;
 
 /// A segment of so many bytes after the header.
@@ -62,9 +62,15 @@ pub fn mpsc(cells: u32, start: u64) -> (crate::mpsc::Sender, crate::mpsc::Receiv
 
 /// A table of `count` call slots.
 pub fn slots(count: u32) -> (ClientSlots, ServerSlots) {
-    let segment = Segment::heap(Room(count as usize * SLOT_BYTES), 1).memory();
+    let bytes = count as usize * SLOT_BYTES + section_bytes(count);
+    let segment = Segment::heap(Room(bytes), 1).memory();
     let client = ClientSlots::new(Arc::clone(&segment), HEADER_BYTES, count);
     (client, ServerSlots::new(segment, HEADER_BYTES, count))
+}
+
+/// A rope that leads to no ready set.
+pub fn rope() -> (Ringer, Listener) {
+    Listener::modelled()
 }
 
 /// One lane's `watch` word.

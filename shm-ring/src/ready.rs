@@ -20,7 +20,7 @@ mod relay;
 
 use std::sync::Arc;
 
-pub use relay::{Pulled, Relay, Ringer};
+pub use relay::{Listener, Pulled, Relay, Ringer};
 
 use crate::account::ACCOUNT_BYTES;
 #[cfg(not(loom))]

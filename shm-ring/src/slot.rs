@@ -7,24 +7,32 @@
 //!     24.. reply payload, or the reference of an arena block                    server, before DONE
 //! ```
 //!
-//! States: PENDING, PARKED, ABANDONED, DONE, DEAD; zero, never written, is a slot that was never used. Only the client
-//! writes PENDING, PARKED, ABANDONED and DEAD; only the server writes DONE, by compare-exchange over a state of its own
-//! generation. Both sides change a slot
+//! States: PENDING, PARKED, TASK, ABANDONED, DONE, DEAD; zero, never written, is a slot that was never used. Only the
+//! client writes PENDING, PARKED (a thread sleeps), TASK (a task does, see [`task`]), ABANDONED and DEAD; only the server
+//! writes DONE, by compare-exchange over a state of its own generation. Both sides change a slot
 //! in flight by read-modify-write only, so a caller that falls asleep and a server that answers cannot miss each
 //! other, and no fence pair is needed. A slot is used again only after DONE was read: until then the server may write
 //! into it. DONE is therefore also how a free slot rests.
 
+mod finished;
+mod task;
+
 use std::fmt;
 use std::sync::Arc;
+use std::task::Waker;
 
 use crossbeam_utils::CachePadded;
+
+use self::finished::FinishedSet;
+pub(crate) use self::finished::section_bytes;
 
 use crate::error::Error;
 use crate::futex::Woken;
 use crate::peer::PeerWord;
 use crate::raw::{LINE, LINE_PAIR};
+use crate::ready::Ringer;
 use crate::segment::Memory;
-use crate::sync::{AtomicBool, AtomicU32, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, fence};
 use crate::wait::SpinBudget;
 
 /// Bytes of one slot.
@@ -46,6 +54,7 @@ pub(crate) const PARKED: u32 = 2;
 pub(crate) const ABANDONED: u32 = 3;
 const DONE: u32 = 4;
 const DEAD: u32 = 5;
+pub(crate) const TASK: u32 = 6;
 
 /// How long a caller sleeps before it looks again whether its request was taken, at first and at last.
 const PATIENCE_FIRST_NS: u64 = 100_000_000;
@@ -141,10 +150,19 @@ pub enum Waited {
 /// What the client process keeps about a slot, out of the server's reach.
 #[derive(Debug, Default)]
 struct Private {
-    busy: AtomicBool,
+    hold: AtomicU32,
     /// The slot's life; written by its holder only.
     generation: AtomicU32,
+    /// The task that waits for the reply.
+    waker: Mutex<Option<Waker>>,
 }
+
+/// Nobody has the slot.
+const FREE: u32 = 0;
+/// A [`Call`] has it.
+const HELD: u32 = 1;
+/// Its call is in flight and nobody has it in hand: whoever knows the name takes it up again.
+const DETACHED: u32 = 2;
 
 /// The calling side.
 pub struct ClientSlots {
@@ -152,6 +170,10 @@ pub struct ClientSlots {
     private: Box<[CachePadded<Private>]>,
     /// Set once the connection is over.
     ended: AtomicBool,
+    /// Calls of tasks that ended.
+    finished: FinishedSet,
+    /// Where the next look for a free slot begins that is not a waiting thread's.
+    next: CachePadded<AtomicU32>,
 }
 
 impl fmt::Debug for ClientSlots {
@@ -174,11 +196,14 @@ fn first_choice() -> u32 {
 }
 
 impl ClientSlots {
+    /// Over `count` slots from `offset` on and the finished set behind them.
     pub(crate) fn new(segment: Arc<Memory>, offset: usize, count: u32) -> Self {
         Self {
+            finished: FinishedSet::behind(Arc::clone(&segment), offset, count),
             slots: Slots { segment, offset, count },
             private: (0..count).map(|_| CachePadded::default()).collect(),
             ended: AtomicBool::new(false),
+            next: CachePadded::default(),
         }
     }
 
@@ -191,9 +216,12 @@ impl ClientSlots {
     /// slots than threads; at worst a look at each slot.
     #[inline]
     pub fn acquire(&self) -> Option<Call<'_>> {
-        let count = self.slots.count;
-        let first = first_choice() % count;
-        let slot = (first..count).chain(0..first).find(|slot| self.try_acquire(*slot))?;
+        self.acquire_from(first_choice() % self.slots.count)
+    }
+
+    #[inline]
+    fn acquire_from(&self, first: u32) -> Option<Call<'_>> {
+        let slot = (first..self.slots.count).chain(0..first).find(|slot| self.try_acquire(*slot))?;
         let private = &self.private[slot as usize];
         let generation = private.generation.load(Ordering::Relaxed).wrapping_add(1);
         private.generation.store(generation, Ordering::Relaxed);
@@ -201,15 +229,15 @@ impl ClientSlots {
     }
 
     fn try_acquire(&self, slot: u32) -> bool {
-        let busy = &self.private[slot as usize].busy;
+        let hold = &self.private[slot as usize].hold;
         // ORDERING: Acquire, pairs with the Release in `release`: the last holder is done with slot and generation.
-        !busy.load(Ordering::Relaxed)
-            && busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        hold.load(Ordering::Relaxed) == FREE
+            && hold.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     fn release(&self, slot: u32) {
         // ORDERING: Release, pairs with the Acquire in `try_acquire`.
-        self.private[slot as usize].busy.store(false, Ordering::Release);
+        self.private[slot as usize].hold.store(FREE, Ordering::Release);
     }
 
     /// Ends the connection: callers in flight are told, replies that were committed before stay theirs.
@@ -226,10 +254,14 @@ impl ClientSlots {
         }
         for (slot, private) in (0..).zip(&self.private) {
             self.kill(CallId { slot, generation: private.generation.load(Ordering::Relaxed) });
-            if cfg!(not(weaken = "end_without_wake")) && private.busy.load(Ordering::Relaxed) {
+            if cfg!(not(weaken = "end_without_wake")) && private.hold.load(Ordering::Relaxed) != FREE {
                 // Whatever the state: a server that was killed between DONE and its wake-up leaves a caller asleep
                 // over a finished call (`end_without_wake`).
                 self.slots.segment.region().futex_wake(self.slots.at(slot), i32::MAX as u32);
+            }
+            if cfg!(not(weaken = "end_without_waker")) {
+                // The same of a task (`end_without_waker`).
+                self.wake(slot);
             }
         }
     }
@@ -240,11 +272,11 @@ impl ClientSlots {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// PENDING or PARKED becomes DEAD; a committed DONE wins.
+    /// PENDING, PARKED or TASK becomes DEAD; a committed DONE wins.
     fn kill(&self, id: CallId) {
         let state = self.slots.state(id.slot);
-        // The caller may go from PENDING to PARKED in between, and a slot that was not armed yet to PENDING.
-        for from in [PENDING, PARKED, PENDING] {
+        // The caller may go from PENDING to one of the others in between, and a slot that was not armed yet to PENDING.
+        for from in [PENDING, PARKED, TASK, PENDING] {
             let (old, new) = (word(id.generation, from), word(id.generation, DEAD));
             // ORDERING: Relaxed: DEAD carries no data. A DONE that wins is read with Acquire by the caller.
             if state.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -308,7 +340,7 @@ impl Call<'_> {
         state.load(Ordering::Acquire).decode(|seen| {
             if seen == done {
                 Seen::Done(self.header())
-            } else if ours(seen) && matches!(seen as u32, PENDING | PARKED | ABANDONED) {
+            } else if ours(seen) && matches!(seen as u32, PENDING | PARKED | TASK | ABANDONED) {
                 Seen::InFlight
             } else {
                 // DEAD, or a word that nobody writes who keeps the protocol: no reply will come.
@@ -348,10 +380,15 @@ impl Call<'_> {
     #[cold]
     fn park(&self, until_ns: Option<u64>, mut before_park: impl FnMut()) -> Waited {
         before_park();
-        let (pending, parked) = (word(self.id.generation, PENDING), word(self.id.generation, PARKED));
-        // ORDERING: Relaxed: PARKED carries no data; the reply is read after `look`. If the exchange fails the reply
-        // or the end came first, and the loop finds it.
-        let _ = self.state().compare_exchange(pending, parked, Ordering::Relaxed, Ordering::Relaxed);
+        let parked = word(self.id.generation, PARKED);
+        for from in [PENDING, TASK] {
+            let from = word(self.id.generation, from);
+            // ORDERING: Relaxed: PARKED carries no data; the reply is read after `look`. If both exchanges fail the
+            // reply or the end came first, and the loop finds it.
+            if self.state().compare_exchange(from, parked, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                break;
+            }
+        }
         // ORDERING: SeqCst fence between PARKED and the look at `ended`, pairs with the fence in `ClientSlots::end`.
         fence(Ordering::SeqCst);
         if self.slots.has_ended() {
@@ -391,7 +428,7 @@ impl Call<'_> {
         let cancel = self.slots.slots.word(self.id.slot, CANCEL_AT);
         cancel.store(self.id.generation.into(), Ordering::Relaxed);
         let abandoned = word(self.id.generation, ABANDONED);
-        for from in [PENDING, PARKED] {
+        for from in [PENDING, PARKED, TASK] {
             let old = word(self.id.generation, from);
             // ORDERING: Relaxed: ABANDONED carries no data.
             if self.state().compare_exchange(old, abandoned, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -488,11 +525,22 @@ pub enum Finished {
 #[derive(Debug)]
 pub struct ServerSlots {
     slots: Slots,
+    finished: FinishedSet,
+    /// By which the client is told that calls of its tasks have ended.
+    rope: Option<Ringer>,
 }
 
 impl ServerSlots {
+    /// Over `count` slots from `offset` on and the finished set behind them.
     pub(crate) fn new(segment: Arc<Memory>, offset: usize, count: u32) -> Self {
-        Self { slots: Slots { segment, offset, count } }
+        let finished = FinishedSet::behind(Arc::clone(&segment), offset, count);
+        Self { slots: Slots { segment, offset, count }, finished, rope: None }
+    }
+
+    /// The client's tasks are told by this rope. Without one they learn of replies only by looking.
+    #[must_use]
+    pub fn telling_by(self, rope: Ringer) -> Self {
+        Self { rope: Some(rope), ..self }
     }
 
     /// Checks a peer's call name.
@@ -513,7 +561,8 @@ impl ServerSlots {
         self.slots.word(id.slot, CANCEL_AT).load(Ordering::Relaxed).decode(|g| g == u64::from(id.generation))
     }
 
-    /// Writes the reply and makes the slot DONE; wakes the caller if it sleeps. Once per call. Wait-free.
+    /// Writes the reply and makes the slot DONE; wakes the caller if it sleeps, and has it told if it is a task. Once per
+    /// call. Wait-free.
     ///
     /// # Panics
     /// If `payload` is longer than [`REPLY_WORDS`] or the slot was not checked.
@@ -524,9 +573,26 @@ impl ServerSlots {
                 self.slots.segment.region().futex_wake(self.slots.at(id.slot), 1);
                 Finished::Delivered
             }
-            Some(ABANDONED) => Finished::Abandoned,
+            Some(TASK) => {
+                self.tell(id.slot);
+                Finished::Delivered
+            }
+            Some(ABANDONED) => {
+                // Tasks may wait for the slot itself.
+                self.tell(id.slot);
+                Finished::Abandoned
+            }
             Some(_) => Finished::Delivered,
             None => Finished::Stale,
+        }
+    }
+
+    #[cold]
+    fn tell(&self, slot: u32) {
+        if self.finished.add(slot)
+            && let Some(rope) = &self.rope
+        {
+            rope.ring();
         }
     }
 
@@ -550,7 +616,7 @@ impl ServerSlots {
         self.slots.word(id.slot, REPLY_AT).store(header.to_word(), Ordering::Relaxed);
         let done = word(id.generation, DONE);
         let mut old = word(id.generation, PENDING);
-        // An honest client moves the state at most twice: PENDING, PARKED, ABANDONED.
+        // An honest client moves the state at most three times: PENDING, TASK, PARKED, ABANDONED.
         for _ in 0..4 {
             // ORDERING: Release, pairs with the Acquire load in `Call::look_at`: whoever sees DONE sees the reply.
             // Weakened to Relaxed (`done_relaxed`), an old reply is read.
@@ -558,7 +624,7 @@ impl ServerSlots {
                 Ok(()) => return Some(old as u32),
                 Err(found) => {
                     let found = found.decode(|found| found);
-                    let open = [PENDING, PARKED, ABANDONED].map(|state| word(id.generation, state));
+                    let open = [PENDING, PARKED, TASK, ABANDONED].map(|state| word(id.generation, state));
                     if !open.contains(&found) {
                         return None;
                     }
@@ -589,19 +655,19 @@ mod tests {
             Ok(Self(params[0] as u32))
         }
         fn bytes(&self) -> usize {
-            HEADER_BYTES + self.0 as usize * SLOT_BYTES
+            HEADER_BYTES + self.0 as usize * SLOT_BYTES + section_bytes(self.0)
         }
     }
 
-    fn table(count: u32) -> (ClientSlots, ServerSlots) {
+    pub(super) fn table(count: u32) -> (ClientSlots, ServerSlots) {
         let segment = Segment::heap(Table(count), 1).memory();
         let client = ClientSlots::new(Arc::clone(&segment), HEADER_BYTES, count);
         (client, ServerSlots::new(segment, HEADER_BYTES, count))
     }
 
-    const REPLY: ReplyHeader = ReplyHeader { tag: 0xabcdef, len: 9, place: 0 };
+    pub(super) const REPLY: ReplyHeader = ReplyHeader { tag: 0xabcdef, len: 9, place: 0 };
 
-    fn publish(client: &ClientSlots) -> Call<'_> {
+    pub(super) fn publish(client: &ClientSlots) -> Call<'_> {
         let mut call = client.acquire().unwrap();
         call.arm();
         call

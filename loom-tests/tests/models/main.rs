@@ -8,5 +8,6 @@ mod mpsc;
 mod relay;
 mod ring;
 mod slot;
+mod slot_tasks;
 mod spsc;
 mod tasks;

@@ -1,29 +1,33 @@
 //! A connection to one instance: the lane, the call path, and the end.
 
 mod large;
+mod tasks;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context as Wakers, Poll};
 use std::time::{Duration, Instant};
 
 use service_core::envelope::{Envelope, Enveloped, Sealed};
 use service_core::{
     Assurance, CallRequest, CallTimes, Code, Deadline, Decode, Encode, Encoded, Form, MAX_DETAILS_LEN, MethodIndex,
-    Outcome, ServiceDescriptor, Status, Transport, encode_block, encode_small,
+    Outcome, Place, ServiceDescriptor, Status, Ticket, Transport, encode_block, encode_small,
 };
 use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef};
 use shm_ring::cells::{Claim, Refused};
 use shm_ring::lane::ClientLane;
-use shm_ring::ready::{Rang, ReadySet, Ringer};
+use shm_ring::ready::{Listener, Rang, ReadySet, Ringer};
 use shm_ring::rendezvous::{Connection, Event, Next, Received, RuntimeDir, Watch, Watched, own_uid, watch};
 use shm_ring::slot::{Call, ReplyHeader, Waited};
 use shm_ring::wait::SpinBudget;
 use shm_ring::{Home, ReadOnly, Segment, Trust, clock};
 
 use self::large::Large;
+use self::tasks::News;
 use super::reading::Reading;
 use super::slots::{GivenUp, LOOK_AGAIN, Waiting};
+use super::tasks::Tasks;
 use crate::copy::with_callers_room;
 use crate::errors;
 use crate::frame::{Cell, Ending, KIND_CALL, Meta, Payload, Reply};
@@ -62,6 +66,8 @@ pub(crate) struct LocalConnection {
     /// The lane is not mapped in a child of this process.
     home: Home,
     lane: ClientLane,
+    /// Where the service tells tasks of replies.
+    listener: Listener,
     /// How far the service is trusted.
     trust: Trust,
     /// On what its replies are read.
@@ -71,6 +77,7 @@ pub(crate) struct LocalConnection {
     spin: SpinBudget,
     given_up: GivenUp,
     waiting: Waiting,
+    tasks: Tasks,
     added_requests: Added<ArenaOwner>,
     added_replies: Added<ArenaReader>,
     socket: Connection,
@@ -78,7 +85,7 @@ pub(crate) struct LocalConnection {
     reading: Mutex<Reading>,
     /// The server's process is known to be dead; set before callers are told of the end.
     server_died: AtomicBool,
-    watches: OnceLock<[Watch; 2]>,
+    watches: OnceLock<[Watch; 3]>,
 }
 
 impl LocalConnection {
@@ -138,12 +145,14 @@ impl LocalConnection {
             let text = format!("`{name}` granted less protection than was asked for ({wanted})");
             Status::new(Code::FailedPrecondition, Outcome::NotRun, text)
         })?;
-        let lane = open_lane(received, index, trust).map_err(|error| errors::not_run(&error))?;
+        let (lane, listener) = open_lane(received, index, trust).map_err(|error| errors::not_run(&error))?;
         let connection = Arc::new(Self {
             name,
             descriptor,
             home: Home::here().map_err(|error| errors::not_run(&error))?,
+            tasks: Tasks::new(lane.slots.count(), settings.spin),
             lane,
+            listener,
             trust,
             assurance: trust::assurance(trust),
             accepts_sealed,
@@ -165,8 +174,9 @@ impl LocalConnection {
         let pidfd = Arc::new(self.socket.peer().pidfd()?);
         let hang_up = watch(self.socket.fd(), false, None, Arc::new(HangUp(Arc::downgrade(self))))?;
         let death = watch(pidfd, true, None, Arc::new(Death(Arc::downgrade(self))))?;
+        let news = watch(self.listener.fd(), true, None, Arc::new(News::of(self)))?;
         // Set once, here.
-        let _ = self.watches.set([hang_up, death]);
+        let _ = self.watches.set([hang_up, death, news]);
         Ok(())
     }
 
@@ -181,6 +191,7 @@ impl LocalConnection {
             self.server_died.store(true, Ordering::Release);
         }
         self.lane.slots.end();
+        self.tasks.line.call_all();
     }
 
     fn requests(&self) -> Owners<'_> {
@@ -197,7 +208,7 @@ impl LocalConnection {
         if self.given_up.count() == 0 {
             return;
         }
-        for left in self.given_up.take_finished(&self.lane.slots) {
+        for left in self.given_up.take_finished(&self.lane.slots, |id| self.tell_cancelled(id)) {
             if let Some((place, block)) = left.request
                 && let Some(arena) = self.requests().at(place)
             {
@@ -209,6 +220,7 @@ impl LocalConnection {
             {
                 arena.discard(block);
             }
+            self.tasks.line.call_first();
         }
     }
 
@@ -528,10 +540,7 @@ impl Transport for LocalConnection {
         }
         times.started_ns = clock::now_ns();
         times.ended_ns = times.started_ns;
-        let until_ns = timeout.map(|timeout| {
-            // A deadline is never zero, the frame's word for "none".
-            times.started_ns.saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)).max(1)
-        });
+        let until_ns = until(timeout, times.started_ns);
         let envelope = envelope_of(call)?;
         let enveloped = envelope.as_ref().map(|envelope| Enveloped::new(call.message, envelope));
         let request: &dyn Encode = match &enveloped {
@@ -549,8 +558,10 @@ impl Transport for LocalConnection {
         };
         let mut call = self.acquire(until_ns)?;
         let mut claim = self.claim(until_ns)?;
-        let body =
-            cell.seal(Meta { call: call.id(), deadline_ns: until_ns, method, enveloped: envelope.is_some() }, payload);
+        let body = cell.seal(
+            Meta { call: call.id(), deadline_ns: until_ns, method, enveloped: envelope.is_some(), cancels: false },
+            payload,
+        );
         call.arm();
         let position = claim.commit(KIND_CALL, (body.len() * 8) as u16, body);
         if let Some(large) = &mut large {
@@ -569,7 +580,8 @@ impl Transport for LocalConnection {
         if waited == Waited::TimedOut {
             match call.abandon() {
                 Ok(abandoned) => {
-                    self.given_up.add(abandoned, large.and_then(Large::lend));
+                    // The server knows the deadline.
+                    self.given_up.add(abandoned, large.and_then(Large::lend), true);
                     times.ended_ns = clock::now_ns();
                     return Err(self.timed_out(method, times.started_ns));
                 }
@@ -587,8 +599,42 @@ impl Transport for LocalConnection {
         };
         drop(call);
         self.waiting.tell();
+        if !self.tasks.line.is_empty() {
+            self.tasks.line.call_first();
+        }
         result
     }
+
+    fn poll_start(
+        &self,
+        cx: &mut Wakers<'_>,
+        call: &CallRequest<'_>,
+        place: &mut Place,
+    ) -> Poll<Result<Ticket, Status>> {
+        self.poll_start_call(cx, call, place)
+    }
+
+    fn start_all(&self, calls: &[CallRequest<'_>], tickets: &mut Vec<Ticket>) -> Result<(), Status> {
+        self.start_calls(calls, tickets)
+    }
+
+    fn poll(&self, cx: &mut Wakers<'_>, ticket: &Ticket, reply: &mut (dyn Decode + Send)) -> Poll<Result<(), Status>> {
+        self.poll_call(cx, ticket, reply)
+    }
+
+    fn wait(&self, ticket: Ticket, reply: &mut dyn Decode) -> Result<(), Status> {
+        self.wait_for_call(&ticket, reply)
+    }
+
+    fn cancel(&self, ticket: Ticket) {
+        self.cancel_call(&ticket);
+    }
+}
+
+/// When a call's time is up that began at `started_ns`. Never zero, the frame's word for "none".
+#[inline]
+fn until(timeout: Option<Duration>, started_ns: u64) -> Option<u64> {
+    timeout.map(|timeout| started_ns.saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)).max(1))
 }
 
 /// What goes beside the arguments; usually nothing.
@@ -634,18 +680,24 @@ fn read_welcome(name: &str, received: &Received) -> Result<Welcome, Status> {
     }
 }
 
-pub(crate) fn open_lane(received: Received, index: u32, trust: Trust) -> Result<ClientLane, shm_ring::Error> {
+/// The lane that came with a welcome, and the rope of its tasks.
+pub(crate) fn open_lane(
+    received: Received,
+    index: u32,
+    trust: Trust,
+) -> Result<(ClientLane, Listener), shm_ring::Error> {
     let wrong = |fds: Vec<OwnedFd>| {
         let what = format!("{} descriptors with a lane in the mode `{trust}`", fds.len());
         shm_ring::Error::BadMessage { during: "the handshake", what }
     };
     if trust.is_isolated() {
-        let [up, down, rope] = <[OwnedFd; 3]>::try_from(received.fds).map_err(wrong)?;
+        let [up, down, rope, news] = <[OwnedFd; 4]>::try_from(received.fds).map_err(wrong)?;
         let (up, down) = (Segment::open(up.as_fd())?, ReadOnly::open(down.as_fd())?);
-        return ClientLane::apart(&up, &down, Ringer::from_fd(rope)?);
+        return Ok((ClientLane::apart(&up, &down, Ringer::from_fd(rope)?)?, Listener::from_fd(news)?));
     }
-    let [lane, ready] = <[OwnedFd; 2]>::try_from(received.fds).map_err(wrong)?;
-    ClientLane::new(&Segment::open(lane.as_fd())?, ReadySet::new(&Segment::open(ready.as_fd())?), index)
+    let [lane, ready, news] = <[OwnedFd; 3]>::try_from(received.fds).map_err(wrong)?;
+    let ready = ReadySet::new(&Segment::open(ready.as_fd())?);
+    Ok((ClientLane::new(&Segment::open(lane.as_fd())?, ready, index)?, Listener::from_fd(news)?))
 }
 
 /// The socket's end: the connection is over, and perhaps the process.

@@ -6,6 +6,7 @@ mod reading;
 mod slots;
 #[allow(dead_code, reason = "connections do not open streams yet")]
 mod streams;
+mod tasks;
 
 pub(crate) use cache::Cache;
 pub(crate) use connection::Settings;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shm_ring::arena::BlockRef;
 use shm_ring::clock;
-use shm_ring::slot::{Abandoned, Call, ClientSlots, ReplyHeader};
+use shm_ring::slot::{Abandoned, Call, CallId, ClientSlots, ReplyHeader};
 
 /// A waiter (for a slot, or for a cell) looks again after this long even if nobody told it: a slot may come free without a notice (see
 /// [`Waiting::tell`]).
@@ -17,6 +17,8 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 struct Given {
     up: Abandoned,
     request: Option<(u8, BlockRef)>,
+    /// The server knows, or need not be told.
+    is_told: bool,
 }
 
 /// What a call that was given up left behind, each with its place.
@@ -39,24 +41,28 @@ impl GivenUp {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, up: Abandoned, request: Option<(u8, BlockRef)>) {
+    pub(super) fn add(&self, up: Abandoned, request: Option<(u8, BlockRef)>, is_told: bool) {
         let mut calls = self.calls();
-        calls.push(Given { up, request });
+        calls.push(Given { up, request, is_told });
         self.count.store(calls.len(), Ordering::Relaxed);
     }
 
-    /// Gives the slots back that the server is done with, and tells what their calls left.
-    pub(super) fn take_finished(&self, slots: &ClientSlots) -> Vec<Left> {
+    /// Gives the slots back that the server is done with, and tells what their calls left. Of the others, those that the
+    /// server has to be told of are handed to `tell`, until that says that it could not.
+    pub(super) fn take_finished(&self, slots: &ClientSlots, tell: impl Fn(CallId) -> bool) -> Vec<Left> {
         let mut finished = Vec::new();
         let mut calls = self.calls();
-        for Given { up, request } in std::mem::take(&mut *calls) {
+        for Given { up, request, is_told } in std::mem::take(&mut *calls) {
             let mut reply = None;
             let note = |header: ReplyHeader, word| {
                 reply = (header.place != 0).then(|| (header.place, BlockRef::from_word(word)));
             };
             match up.reclaim(slots, note) {
                 Ok(()) => finished.push(Left { request, reply }),
-                Err(up) => calls.push(Given { up, request }),
+                Err(up) => {
+                    let is_told = is_told || tell(up.id());
+                    calls.push(Given { up, request, is_told });
+                }
             }
         }
         self.count.store(calls.len(), Ordering::Relaxed);

@@ -75,7 +75,7 @@ fn heard(stranger: &Connection) -> Option<Received> {
 fn opened(welcome: Received) -> Option<ClientLane> {
     let Ok(FromServer::Welcome { lane, trust, .. }) = FromServer::read(&welcome.bytes) else { return None };
     let trust = trust::accept(Trust::CHECKED, trust).expect("a service grants a mode that is strict enough");
-    Some(open_lane(welcome, lane, trust).expect("a service sends good segments"))
+    Some(open_lane(welcome, lane, trust).expect("a service sends good segments").0)
 }
 
 /// A frame of any words.

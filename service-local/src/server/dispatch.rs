@@ -44,6 +44,10 @@ impl Dispatcher<'_> {
     pub(super) fn serve(&self, lane: &Lane, cell: &Cell, copy: &mut Copy, started_ns: u64) -> Dispatched {
         let Some((meta, payload)) = cell.open() else { return Dispatched::Corrupt };
         let Ok(call) = lane.shared.slots.check(meta.call) else { return Dispatched::Corrupt };
+        if meta.cancels {
+            // The slot says so by now, for handlers that ask.
+            return Dispatched::Answered;
+        }
         let sealed;
         let request = match payload {
             Payload::Inline(len) => &cell.payload()[..len],

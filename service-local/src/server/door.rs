@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use service_core::{Caller, Code, Shape};
 use shm_ring::cells::Consumer;
 use shm_ring::lane::ServerLane;
-use shm_ring::ready::Relay;
+use shm_ring::ready::{Relay, Ringer};
 use shm_ring::rendezvous::{Connection, Event, Listener, Next, Watch, Watched, watch_at_leisure};
 use shm_ring::{Segment, SegmentOptions, Trust, clock};
 
@@ -349,7 +349,7 @@ impl Hub {
         let sealed = self.accepts_sealed && trust.is_isolated();
         let has_streams = self.handler.descriptor().methods.iter().any(|method| method.shape != Shape::Unary);
         let made = if sealed || has_streams { connection.let_descriptors_in() } else { Ok(()) };
-        let Made { shared, fds, relay } = match made.and_then(|()| self.make_memory(place.index, trust)) {
+        let Made { shared, fds, listener, relay } = match made.and_then(|()| self.make_memory(place.index, trust)) {
             Ok(made) => made,
             Err(error) => return refused(Code::ResourceExhausted, error.to_string()),
         };
@@ -368,7 +368,7 @@ impl Hub {
             return None;
         }
         // It can be called from here on, so it is in the table by now.
-        if let Err(error) = self.hand_over(visitor.id, &lane, &welcome.to_bytes(), &fds, relay) {
+        if let Err(error) = self.hand_over(visitor.id, &lane, &welcome.to_bytes(), (&fds, &listener), relay) {
             self.warn(&error, "connection ended");
             lane.connection.hang_up();
         }
@@ -387,12 +387,15 @@ impl Hub {
         id: u64,
         lane: &Arc<Lane>,
         welcome: &[u8],
-        fds: &[OwnedFd],
+        (fds, listener): (&[OwnedFd], &OwnedFd),
         relay: Option<Relay>,
     ) -> Result<(), shm_ring::Error> {
         let mut fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        let Some(relay) = relay else {
+        if relay.is_none() {
             fds.push(self.ready_fd.as_fd());
+        }
+        fds.push(listener.as_fd());
+        let Some(relay) = relay else {
             return lane.connection.send(welcome, &fds);
         };
         Rope::hang(id, self, lane, relay)?;
@@ -401,25 +404,30 @@ impl Hub {
     }
 
     fn make_memory(&self, index: u32, trust: Trust) -> Result<Made, shm_ring::Error> {
+        let (ringer, listener) = Ringer::to_listener()?;
         if trust.is_isolated() {
             let (up, down) = self.lane_layout.apart();
             let (up, up_fd) = Segment::memfd("switchboard-up", up, self.epoch)?;
             let options = SegmentOptions::new();
             let (down, down_fd) = Segment::memfd_for_readers("switchboard-down", down, self.epoch, &options)?;
-            let shared = ServerLane::apart(&up, &down)?;
+            let (shared, requests) = ServerLane::apart(&up, &down)?;
             let (relay, rope) = Relay::new(self.ready.clone(), index)?;
-            return Ok(Made { shared, fds: vec![up_fd, down_fd, rope], relay: Some(relay) });
+            let shared = (shared.telling_by(ringer), requests);
+            return Ok(Made { shared, fds: vec![up_fd, down_fd, rope], listener, relay: Some(relay) });
         }
         let (segment, fd) = Segment::memfd("switchboard-lane", self.lane_layout, self.epoch)?;
-        Ok(Made { shared: ServerLane::new(&segment)?, fds: vec![fd], relay: None })
+        let (shared, requests) = ServerLane::new(&segment)?;
+        Ok(Made { shared: (shared.telling_by(ringer), requests), fds: vec![fd], listener, relay: None })
     }
 }
 
 /// The memory of a lane.
 struct Made {
     shared: (ServerLane, Consumer),
-    /// For the client.
+    /// For the client, before the ready set if it gets that.
     fds: Vec<OwnedFd>,
+    /// For the client, behind all others: its end of the rope by which its tasks are told.
+    listener: OwnedFd,
     /// Our end of its rope, if it has one.
     relay: Option<Relay>,
 }

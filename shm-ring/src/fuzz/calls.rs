@@ -141,7 +141,7 @@ pub fn call_slots(input: &[u8]) {
                     Err(error) => assert!(id.slot >= calls && matches!(error, Error::Corrupt { .. }), "{error}"),
                 }
             }
-            8 if script.below(8) == 0 => at_most(6 * calls as usize, "the end", || client.slots.end()),
+            8 if script.below(8) == 0 => at_most(8 * calls as usize, "the end", || client.slots.end()),
             _ => script.poke(segment.memory().region(), slots..slots + calls as usize * SLOT_BYTES),
         }
     }

@@ -3,7 +3,7 @@
 use crate::cells::{CELL_BYTES, KIND_ABORTED, Stage};
 use crate::lane::{CELLS_AT, CLOSED_AT, LaneLayout, WATCH_AT};
 use crate::ready::HOT;
-use crate::slot::{ABANDONED, PARKED, PENDING, SLOT_BYTES};
+use crate::slot::{ABANDONED, PARKED, PENDING, SLOT_BYTES, TASK};
 
 /// The state of a call lane at about one moment. A lane counts nothing for onlookers: all of this is read off its cells
 /// and slots, whose words carry how often they were used.
@@ -17,7 +17,7 @@ pub struct LaneStats {
     pub taken: u64,
     /// Calls without a reply whose caller waits for it. Written by both sides.
     pub in_flight: u32,
-    /// Those of them whose caller sleeps.
+    /// Those of them whose caller sleeps, be it a thread or a task.
     pub asleep: u32,
     /// Calls without a reply whose caller has gone.
     pub abandoned: u32,
@@ -53,7 +53,7 @@ impl LaneStats {
             stats.calls = stats.calls.wrapping_add(slot >> 32);
             match slot as u32 {
                 PENDING => stats.in_flight += 1,
-                PARKED => {
+                PARKED | TASK => {
                     stats.in_flight += 1;
                     stats.asleep += 1;
                 }

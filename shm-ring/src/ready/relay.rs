@@ -4,6 +4,8 @@
 //! watcher thread, which has the other end under watch, passes the ring on as a ready bit and the bell of the consumer's
 //! own [`ReadySet`]. Nothing that the producer can write is looked at by other producers.
 //!
+//! The same rope leads from a server to a client whose tasks wait for replies: there a [`Listener`] hears the pulls.
+//!
 //! A socket and no eventfd, because both sides of an eventfd hold the same open file: either could make it blocking and
 //! full, and the other's next write would hang. Sends say for themselves that they do not block, and each side holds
 //! an end of its own.
@@ -55,6 +57,17 @@ impl Ringer {
     }
 }
 
+/// The end at which pulls are heard that are no ready set's business.
+#[derive(Debug)]
+pub struct Listener(rope::End);
+
+impl Listener {
+    /// Whether the rope was pulled since the last look. One system call, which never blocks; many pulls may count as one.
+    pub fn take(&self) -> Pulled {
+        self.0.take()
+    }
+}
+
 /// The consumer's end: passes rings on to one lane of a ready set.
 #[derive(Debug)]
 pub struct Relay {
@@ -89,7 +102,7 @@ mod real {
     use rustix::io::Errno;
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-    use super::{Pulled, ReadySet, Relay, Ringer};
+    use super::{Listener, Pulled, ReadySet, Relay, Ringer};
     use crate::error::Error;
     use crate::rendezvous::refuse_descriptors;
 
@@ -126,9 +139,7 @@ mod real {
         /// If the set has no such lane.
         pub fn new(ready: ReadySet, lane: u32) -> Result<(Self, OwnedFd), Error> {
             assert!(lane < ready.lanes(), "lane {lane} of {}", ready.lanes());
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-                .map_err(|errno| Error::ResourceExhausted { what: "bell rope", bytes: 0, source: errno.into() })?;
+            let (ours, theirs) = new_rope()?;
             refuse_descriptors(ours.as_fd())?;
             // An urgent byte would be news for the watcher thread that no read finds, and nobody would count it.
             rustix::net::sockopt::set_socket_oobinline(&ours, true).map_err(Error::system("preparing a bell rope"))?;
@@ -141,26 +152,64 @@ mod real {
         }
     }
 
+    fn new_rope() -> Result<(OwnedFd, OwnedFd), Error> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(|errno| Error::ResourceExhausted { what: "bell rope", bytes: 0, source: errno.into() })
+    }
+
+    fn expect_rope(fd: OwnedFd) -> Result<End, Error> {
+        let is_rope = rustix::net::sockopt::socket_domain(fd.as_fd()) == Ok(AddressFamily::UNIX)
+            && rustix::net::sockopt::socket_type(fd.as_fd()) == Ok(SocketType::STREAM);
+        if !is_rope {
+            let what = "the bell rope is something else".to_owned();
+            return Err(Error::BadMessage { during: "taking a bell rope", what });
+        }
+        Ok(End(Arc::new(fd)))
+    }
+
     impl Ringer {
         /// The producer's end, as it came from a consumer.
         ///
         /// # Errors
         /// [`Error::BadMessage`] if it is no connected Unix socket of bytes: what it is to be pulled for is then unknown.
         pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
-            let is_rope = rustix::net::sockopt::socket_domain(fd.as_fd()) == Ok(AddressFamily::UNIX)
-                && rustix::net::sockopt::socket_type(fd.as_fd()) == Ok(SocketType::STREAM);
-            if !is_rope {
-                let what = "the bell rope is something else".to_owned();
-                return Err(Error::BadMessage { during: "taking a bell rope", what });
-            }
-            Ok(Self(End(Arc::new(fd))))
+            expect_rope(fd).map(Self)
+        }
+
+        /// A new rope to somebody who listens by himself: our end, and the descriptor for [`Listener::from_fd`].
+        ///
+        /// # Errors
+        /// [`Error::ResourceExhausted`] if the process has no descriptor left.
+        pub fn to_listener() -> Result<(Self, OwnedFd), Error> {
+            let (ours, theirs) = new_rope()?;
+            Ok((Self(End(Arc::new(ours))), theirs))
+        }
+    }
+
+    impl Listener {
+        /// The listening end, as it came from whoever pulls. Descriptors that come along are refused.
+        ///
+        /// # Errors
+        /// As [`Ringer::from_fd`]; [`Error::System`] if the socket cannot be prepared.
+        pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
+            let end = expect_rope(fd)?;
+            refuse_descriptors(end.0.as_fd())?;
+            rustix::net::sockopt::set_socket_oobinline(&*end.0, true)
+                .map_err(Error::system("preparing a bell rope"))?;
+            Ok(Self(end))
+        }
+
+        /// The descriptor, to be watched: readable when [`take`](Self::take) has something.
+        pub fn fd(&self) -> Arc<OwnedFd> {
+            Arc::clone(&self.0.0)
         }
     }
 }
 
 #[cfg(loom)]
 mod modelled {
-    use super::{Pulled, ReadySet, Relay, Ringer};
+    use super::{Listener, Pulled, ReadySet, Relay, Ringer};
     use crate::event::EventFd;
 
     #[derive(Debug)]
@@ -185,6 +234,18 @@ mod modelled {
         /// Blocks until the rope was pulled: the watcher's `epoll_wait`.
         pub fn wait(&self) {
             self.end.0.wait();
+        }
+    }
+
+    impl Listener {
+        pub(crate) fn modelled() -> (Ringer, Self) {
+            let event = EventFd::new().expect("models have eventfds");
+            (Ringer(End(event.clone())), Self(End(event)))
+        }
+
+        /// As [`Relay::wait`].
+        pub fn wait(&self) {
+            self.0.0.wait();
         }
     }
 }

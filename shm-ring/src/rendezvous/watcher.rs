@@ -33,6 +33,8 @@ pub enum Next {
     Keep,
     /// Go on, and tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock).
     KeepUntil(u64),
+    /// Go on, and tell [`Event::Expired`] at this time, or earlier if an earlier one was chosen meanwhile.
+    KeepWithin(u64),
     /// Watch the descriptor no more, but tell [`Event::Expired`] at this time (nanoseconds on the monotonic clock). `Keep` or
     /// `KeepUntil` as the answer to that watch it again.
     ExpireAt(u64),
@@ -65,6 +67,13 @@ impl Watch {
     pub fn expire_at(&self, at_ns: u64) {
         if self.watcher.is_ours() {
             self.watcher.expire_at(self.id, at_ns);
+        }
+    }
+
+    /// As [`expire_at`](Self::expire_at), unless an earlier time was chosen: then that one stays, at no cost but a lock.
+    pub fn expire_within(&self, at_ns: u64) {
+        if self.watcher.is_ours() && self.watcher.entries().expire_within(self.id, at_ns) {
+            self.watcher.nudge();
         }
     }
 }
@@ -152,6 +161,12 @@ impl Entries {
         }
         self.by_deadline.insert((at, id));
         Some(entry)
+    }
+
+    /// Sets the deadline if there is no earlier one; says whether it did.
+    fn expire_within(&mut self, id: u64, at: u64) -> bool {
+        let sooner = self.by_id.get(&id).is_some_and(|entry| entry.deadline_ns.is_none_or(|before| at < before));
+        sooner && self.expire_at(id, at).is_some()
     }
 
     fn remove(&mut self, id: u64) -> Option<Entry> {
@@ -350,6 +365,10 @@ impl Watcher {
             Next::KeepUntil(at) => {
                 // Computed anew before the next sleep, so no nudge. Forgotten meanwhile is as good.
                 self.entries().expire_at(id, at);
+                self.watch_again(id);
+            }
+            Next::KeepWithin(at) => {
+                self.entries().expire_within(id, at);
                 self.watch_again(id);
             }
             Next::ExpireAt(at) => {

@@ -65,7 +65,7 @@ pub const HEADER_BYTES: usize = LINE_PAIR;
 pub const NOTE_BYTES: usize = 256;
 
 /// Version of every shared layout of this crate. Any change to any of them raises it.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// The shape of one kind of segment: everything about it is computed from a few parameters that both sides check.
 pub trait Layout: Clone + fmt::Debug {
