@@ -103,3 +103,20 @@ mod membarrier {
         debug_assert!(done.is_ok(), "membarrier failed after registration: {done:?}");
     }
 }
+
+#[cfg(all(test, not(any(loom, miri))))]
+mod tests {
+    use rustix::thread::{MembarrierQuery, membarrier_query};
+
+    use super::*;
+
+    #[test]
+    fn the_sleeper_pays_for_the_fence_wherever_the_kernel_can_put_it_into_others() {
+        let is_there = membarrier_query().contains(MembarrierQuery::GLOBAL_EXPEDITED);
+        assert_eq!(Fencing::best(), if is_there { Fencing::Sleeper } else { Fencing::Both });
+        for fencing in [Fencing::best(), Fencing::Both] {
+            assert_eq!(Fencing::from_param(fencing.to_param()), Some(fencing));
+        }
+        assert_eq!(Fencing::from_param(2), None);
+    }
+}

@@ -296,13 +296,22 @@ mod tests {
     use crate::segment::Segment;
     use crate::spsc::SpscLayout;
 
+    const SOMEWHERE: usize = 1024;
+
+    fn signal(event: Option<EventFd>) -> Signal {
+        let segment = Segment::heap(SpscLayout::new(4096).unwrap(), 1);
+        Signal::new(segment.memory(), SOMEWHERE, Fencing::Both, event)
+    }
+
+    fn want(signal: &Signal) -> u64 {
+        signal.word::<WANT_AT>().load(Ordering::Relaxed).decode(|want| want)
+    }
+
     /// A bell that rings past 2^32, of which the sleeper compares the low half only, wakes it each time.
     #[test]
     fn bell_wrap_u32() {
-        const SOMEWHERE: usize = 1024;
         const LAST: u64 = u32::MAX as u64;
-        let segment = Segment::heap(SpscLayout::new(4096).unwrap(), 1);
-        let signal = Signal::new(segment.memory(), SOMEWHERE, Fencing::Both, None);
+        let signal = signal(None);
         let bell = || signal.word::<BELL_AT>().load(Ordering::Relaxed).decode(|count| count);
         signal.word::<BELL_AT>().store(LAST - 7, Ordering::Relaxed);
         let (sent, seen) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -322,9 +331,7 @@ mod tests {
             });
             for turn in 1_u64.. {
                 // The other side sleeps, or is about to: it has said so.
-                while seen.load(Ordering::Relaxed) != u64::MAX
-                    && signal.word::<WANT_AT>().load(Ordering::Relaxed).decode(|want| want == 0)
-                {
+                while seen.load(Ordering::Relaxed) != u64::MAX && want(&signal) == 0 {
                     std::thread::yield_now();
                 }
                 if seen.load(Ordering::Relaxed) == u64::MAX {
@@ -337,5 +344,55 @@ mod tests {
         });
         assert!(bell() > LAST);
         assert_eq!(signal.word::<RESCUES_AT>().load(Ordering::Relaxed).decode(|count| count), 0);
+    }
+
+    #[test]
+    fn whoever_said_that_it_sleeps_is_woken_once_and_in_its_own_way() {
+        let event = EventFd::new().unwrap();
+        let signal = signal(Some(event.clone()));
+        signal.notify();
+        assert_eq!((signal.bell(), event.drain(), signal.counts()), (0, false, (0, 0)), "nobody sleeps");
+        signal.arm(EVENT);
+        signal.notify();
+        assert_eq!((signal.bell(), event.drain(), signal.counts()), (0, true, (1, 0)));
+        signal.arm(THREADS);
+        signal.notify();
+        assert_eq!((signal.bell(), event.drain(), signal.counts()), (1, false, (2, 0)));
+        signal.notify();
+        assert_eq!((signal.bell(), event.drain(), signal.counts()), (1, false, (2, 0)), "it was woken");
+        assert_eq!(want(&signal), 0, "as many as there were have been woken");
+    }
+
+    #[test]
+    fn an_end_wakes_all_even_if_nobody_said_that_it_sleeps() {
+        let event = EventFd::new().unwrap();
+        let signal = signal(Some(event.clone()));
+        signal.wake_all();
+        assert_eq!((signal.bell(), event.drain(), want(&signal)), (1, true, 0));
+    }
+
+    #[test]
+    fn what_only_the_safety_look_finds_is_counted_as_a_rescue() {
+        let signal = signal(None);
+        let mut looks = 0;
+        let found = signal.wait(&SpinBudget::none(), None, || {
+            // The first look behind the arming is the last one before the sleep.
+            looks += u32::from(want(&signal) != 0);
+            (looks == 2).then_some(())
+        });
+        assert!(found.is_some());
+        assert_eq!(signal.counts(), (0, 1));
+    }
+
+    #[test]
+    fn a_wait_whose_time_is_over_looks_and_ends() {
+        let signal = signal(None);
+        let mut looks = 0;
+        let found: Option<()> = signal.wait(&SpinBudget::none(), Some(now_ns()), || {
+            looks += 1;
+            None
+        });
+        assert!(found.is_none() && (1..3).contains(&looks), "{looks}");
+        assert_eq!(signal.counts(), (0, 0));
     }
 }

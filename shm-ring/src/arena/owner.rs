@@ -349,4 +349,50 @@ mod tests {
             }
         });
     }
+
+    #[test]
+    fn a_block_and_its_life_travel_in_one_word() {
+        let at = BlockRef { index: 3, generation: 7 };
+        assert_eq!(at.to_word(), 7 << 32 | 3);
+        assert_eq!(BlockRef::from_word(at.to_word()), at);
+    }
+
+    #[test]
+    fn the_largest_block_that_could_be_had_is_told_as_it_is_now() {
+        let (owner, reader) = small();
+        assert_eq!(owner.largest_free(), 1024);
+        let lent = owner.allocate(1000).unwrap().lend();
+        assert_eq!(owner.largest_free(), 128);
+        let held = [owner.allocate(1), owner.allocate(1)];
+        assert_eq!(owner.largest_free(), 0);
+        reader.discard(lent);
+        assert_eq!(owner.largest_free(), 1024, "what was given back counts at once");
+        drop(held);
+    }
+
+    #[test]
+    fn a_block_is_written_over_where_it_was_written_and_on_behind_that() {
+        let (owner, reader) = small();
+        let mut block = owner.allocate(1000).unwrap();
+        assert!(block.append(&[1; 100]));
+        block.write_at(90, &[2; 20]);
+        block.write_at(0, &[3; 10]);
+        assert_eq!(block.len(), 110);
+        let mut copy = [0; 110];
+        reader.copy_out(block.at(), &mut copy).unwrap();
+        assert_eq!((copy[9], copy[10], copy[89], copy[90], copy[109]), (3, 1, 1, 2, 2));
+    }
+
+    /// Or a thread that was stopped in the middle of taking a block would take one that is in use.
+    #[test]
+    fn a_free_list_never_looks_as_it_did_before() {
+        let (owner, _reader) = small();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..100 {
+            assert!(seen.insert(owner.free[0].load(Ordering::Relaxed)));
+            let block = owner.allocate(1).unwrap();
+            assert!(seen.insert(owner.free[0].load(Ordering::Relaxed)));
+            drop(block);
+        }
+    }
 }

@@ -228,3 +228,71 @@ impl Drop for Batch<'_> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::io::Write;
+
+    use crate::error::RecvError;
+    use crate::mpsc::{MpscLayout, Receiver, Sender, pair};
+    use crate::segment::Segment;
+
+    fn ring() -> (Sender, Receiver) {
+        pair(&Segment::heap(MpscLayout::new(4).unwrap(), 1)).unwrap()
+    }
+
+    fn next(receiver: &mut Receiver) -> Result<Vec<u8>, RecvError> {
+        receiver.try_recv().map(|frame| frame.bytes().to_vec())
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_claim_is_not_written() {
+        let (sender, mut receiver) = ring();
+        let mut claim = sender.try_claim(6).unwrap();
+        claim.write(b"abcd");
+        assert_eq!(Write::write(&mut claim, b"efgh").unwrap(), 2);
+        assert_eq!(Write::write(&mut claim, b"i").unwrap(), 0);
+        claim.commit();
+        assert_eq!(next(&mut receiver).unwrap(), b"abcdef");
+    }
+
+    #[test]
+    fn a_payload_is_as_long_as_it_was_written_also_if_parts_are_written_over() {
+        let (sender, mut receiver) = ring();
+        let mut claim = sender.try_claim(20).unwrap();
+        claim.write_at(0, b"a head and");
+        claim.write_at(2, b"tail");
+        assert_eq!(claim.written(), 10);
+        claim.write(b".");
+        assert_eq!(claim.written(), 11);
+        claim.commit();
+        assert_eq!(next(&mut receiver).unwrap(), b"a tail and.");
+    }
+
+    #[test]
+    fn of_a_batch_what_was_filled_is_sent_and_the_rest_holds_nobody_up() {
+        let (sender, mut receiver) = ring();
+        let mut batch = sender.try_batch(3).unwrap();
+        assert_eq!((batch.capacity(), batch.len(), batch.is_empty()), (3, 0, true));
+        batch.try_send(b"one").unwrap();
+        batch.try_send(b"two").unwrap();
+        assert_eq!((batch.len(), batch.is_empty()), (2, false));
+        sender.try_send(b"behind").unwrap();
+        batch.commit();
+        let seen: Vec<_> = std::iter::from_fn(|| next(&mut receiver).ok()).collect();
+        assert_eq!(seen, [&b"one"[..], b"two", b"behind"]);
+    }
+
+    #[test]
+    fn a_batch_that_is_dropped_sends_nothing_and_holds_nobody_up() {
+        let (sender, mut receiver) = ring();
+        let mut batch = sender.try_batch(3).unwrap();
+        batch.try_send(b"one").unwrap();
+        drop(batch);
+        sender.try_send(b"behind").unwrap();
+        assert_eq!(next(&mut receiver).unwrap(), b"behind");
+        assert!(matches!(receiver.try_recv(), Err(RecvError::Empty)));
+        let again = sender.try_batch(4).unwrap();
+        assert_eq!(again.capacity(), 4, "all cells are free again");
+    }
+}

@@ -385,4 +385,21 @@ mod tests {
         assert_eq!(ring.end(Role::Producers).load(Ordering::Relaxed).decode(|how| how), DIED);
         assert!(ring.producers_are_gone());
     }
+
+    #[test]
+    fn each_end_is_taken_once_and_notes_by_whom() {
+        let ring = Ring::new(&Segment::heap(MpscLayout::new(4).unwrap(), 1));
+        let pid = std::process::id();
+        let memory = ring.share();
+        let roles = || [ROLES_AT, ROLES_AT + 8].map(crate::peer::values(memory.region()));
+        let taken = TAKEN | u64::from(pid);
+        ring.take_role(Role::Consumer).unwrap();
+        assert_eq!(roles(), [0, taken]);
+        ring.take_role(Role::Producers).unwrap();
+        assert_eq!(roles(), [taken, taken]);
+        for (role, name) in [(Role::Producers, "producer"), (Role::Consumer, "consumer")] {
+            let again = ring.take_role(role);
+            assert!(matches!(again, Err(Error::AlreadyAttached { role, pid: by }) if role == name && by == pid));
+        }
+    }
 }

@@ -26,7 +26,13 @@ impl Directory {
 
     /// The program with these arguments, to be run here.
     pub fn program(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+        const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
+        let mut command = Command::new(PROGRAM);
+        if is_hangup_ignored() {
+            // As under `nohup`. The program would ignore it too, as it should, and never end for it.
+            command = Command::new("env");
+            command.args(["--default-signal=HUP", PROGRAM]);
+        }
         command.args(args).env("SWITCHBOARD_RUNTIME_DIR", &self.0).env("TMPDIR", &self.0);
         command.env_remove("SWITCHBOARD_NAMESPACE").stdin(Stdio::null());
         command
@@ -87,6 +93,14 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether this process was started to ignore the end of its terminal, and so all that it starts.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the kernel tells of this process");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("it tells of ignored signals");
+    let mask = u64::from_str_radix(mask.trim(), 16).expect("a number");
+    mask & 1 << (Signal::SIGHUP as u32 - 1) != 0
 }
 
 /// Runs a command that must succeed, and gives what it said.
