@@ -6,8 +6,11 @@
 //! |---|---|
 //! | 1 | call: slot (lower half) and its generation |
 //! | 2 | deadline, nanoseconds on the monotonic clock; zero if there is none |
-//! | 3 | from the bottom: method (16), place (8), flags (8; bit 0: an envelope is behind the message), length of the payload in the upper half |
+//! | 3 | from the bottom: method (16), place (8), flags (8; bit 0: an envelope is behind the message, bit 1: this is no request, see below), length of the payload in the upper half |
 //! | 4.. | payload, or the reference of the block that holds it |
+//!
+//! A frame with bit 1 says that the caller of the call that it names has given up, for handlers that sleep; it has no
+//! payload and no reply. It is a hint: the slot's cancel word says the same.
 //!
 //! A reply is a slot: tag (code, outcome, and whether a failure has details), length, place, and the same choice of payload or reference.
 //! *Place* zero is the cell or slot itself, one is the lane's arena, two and more are segments added later. A request can
@@ -27,6 +30,7 @@ pub(crate) const SEALED: u8 = u8::MAX;
 const META_WORDS: usize = 3;
 
 const ENVELOPED: u64 = 1 << 24;
+const CANCELS: u64 = 1 << 25;
 
 /// In a reply's tag.
 const DETAILED: u32 = 1 << 16;
@@ -47,6 +51,7 @@ pub(crate) enum Payload {
 }
 
 /// A cell's private copy: the header's word first, so that the payload begins at a multiple of 16.
+#[derive(Debug, Clone)]
 #[repr(C, align(16))]
 pub(crate) struct Cell {
     _header: u64,
@@ -63,6 +68,16 @@ pub(crate) struct Meta {
     pub(crate) method: MethodIndex,
     /// The payload is a message and an envelope behind it.
     pub(crate) enveloped: bool,
+    /// No request: the call's caller has given up.
+    pub(crate) cancels: bool,
+}
+
+impl Meta {
+    /// What says that a call was given up.
+    #[allow(dead_code, reason = "clients do not say so yet")]
+    pub(crate) fn cancelling(call: CallId) -> Self {
+        Self { call, deadline_ns: None, method: MethodIndex(0), enveloped: false, cancels: true }
+    }
 }
 
 impl Cell {
@@ -92,7 +107,7 @@ impl Cell {
         self.body[0] = meta.call.to_word();
         self.body[1] = meta.deadline_ns.unwrap_or(0);
         // Lengths are below 2^31 (`service_core::MAX_MESSAGE_LEN`).
-        let flags = if meta.enveloped { ENVELOPED } else { 0 };
+        let flags = if meta.enveloped { ENVELOPED } else { 0 } | if meta.cancels { CANCELS } else { 0 };
         self.body[2] = u64::from(meta.method.0) | u64::from(place) << 16 | flags | (len as u64) << 32;
         &self.body[..META_WORDS + words]
     }
@@ -117,6 +132,7 @@ impl Cell {
             deadline_ns: Some(self.body[1]).filter(|ns| *ns != 0),
             method: MethodIndex(target as u16),
             enveloped: target & ENVELOPED != 0,
+            cancels: target & CANCELS != 0,
         };
         let len = (target >> 32) as usize;
         match (target >> 16) as u8 {
@@ -178,6 +194,7 @@ mod tests {
         deadline_ns: Some(5),
         method: MethodIndex(3),
         enveloped: false,
+        cancels: false,
     };
 
     #[test]
@@ -192,6 +209,9 @@ mod tests {
         let forever = Meta { deadline_ns: None, enveloped: true, ..META };
         cell.seal(forever, block);
         assert_eq!(cell.open(), Some((forever, block)));
+        let cancelling = Meta::cancelling(META.call);
+        assert_eq!(cell.seal(cancelling, Payload::Inline(0)).len(), META_WORDS);
+        assert_eq!(cell.open(), Some((cancelling, Payload::Inline(0))));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use shm_ring::wait::SpinBudget;
 use shm_ring::{Home, ReadOnly, Segment, Trust, clock};
 
 use self::large::Large;
+use super::nested::{self, Over};
 use super::reading::Reading;
 use super::slots::{GivenUp, LOOK_AGAIN, Waiting};
 use crate::copy::with_callers_room;
@@ -502,12 +503,20 @@ impl LocalConnection {
         self.unavailable(outcome, if died { "ended: the process died" } else { "ended" })
     }
 
+    /// What a caller is told that did not wait for the end.
     #[cold]
-    fn timed_out(&self, method: MethodIndex, started_ns: u64) -> Status {
+    fn not_awaited(&self, over: Over, method: MethodIndex, started_ns: u64) -> Status {
         let method = self.descriptor.method(method).map_or("?", |method| &method.name);
         let waited = Duration::from_nanos(clock::now_ns().saturating_sub(started_ns));
-        let text = format!("no reply to `{method}` from `{}` after {waited:?}", self.name);
-        Status::new(Code::DeadlineExceeded, Outcome::MayHaveRun, text)
+        let (code, why) = match over {
+            Over::TimedOut => (Code::DeadlineExceeded, ""),
+            Over::Cancelled => (Code::Cancelled, ": nobody waits any more for the call that made it"),
+            Over::NoWorkerLeft => {
+                (Code::ResourceExhausted, ": no worker was left that could have answered calls which come back")
+            }
+        };
+        let text = format!("no reply to `{method}` from `{}` after {waited:?}{why}", self.name);
+        Status::new(code, Outcome::MayHaveRun, text)
     }
 }
 
@@ -549,8 +558,10 @@ impl Transport for LocalConnection {
         };
         let mut call = self.acquire(until_ns)?;
         let mut claim = self.claim(until_ns)?;
-        let body =
-            cell.seal(Meta { call: call.id(), deadline_ns: until_ns, method, enveloped: envelope.is_some() }, payload);
+        let body = cell.seal(
+            Meta { call: call.id(), deadline_ns: until_ns, method, enveloped: envelope.is_some(), cancels: false },
+            payload,
+        );
         call.arm();
         let position = claim.commit(KIND_CALL, (body.len() * 8) as u16, body);
         if let Some(large) = &mut large {
@@ -558,7 +569,7 @@ impl Transport for LocalConnection {
         }
         let rang = self.lane.announce();
         let mut rang = rang == Rang::Yes;
-        let mut waited = call.wait(until_ns, &self.spin, || {
+        let waited = nested::wait(&call, until_ns, &self.spin, || {
             // The polling worker may be in a handler that takes long: then another one must be woken. Later, what was rung
             // may have been taken away by another client, which can write the ready set.
             if !rang && self.lane.requests.is_untaken(position) {
@@ -566,16 +577,20 @@ impl Transport for LocalConnection {
             }
             rang = false;
         });
-        if waited == Waited::TimedOut {
-            match call.abandon() {
+        let waited = match waited {
+            Ok(waited) => waited,
+            Err(over) => match call.abandon() {
                 Ok(abandoned) => {
                     self.given_up.add(abandoned, large.and_then(Large::lend));
                     times.ended_ns = clock::now_ns();
-                    return Err(self.timed_out(method, times.started_ns));
+                    return Err(self.not_awaited(over, method, times.started_ns));
                 }
-                Err((back, came_first)) => (call, waited) = (back, came_first),
-            }
-        }
+                Err((back, came_first)) => {
+                    call = back;
+                    came_first
+                }
+            },
+        };
         times.ended_ns = clock::now_ns();
         let result = match waited {
             Waited::Done(header) => self.deliver(&call, header, reply),
