@@ -44,6 +44,11 @@ impl Copy {
         Ok(&mut bytemuck::cast_slice_mut(&mut self.0)[..len])
     }
 
+    /// The payload of `len` bytes that there was room for.
+    pub(crate) fn filled(&self, len: usize) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[..len]
+    }
+
     /// To be called when the payload is not needed any more.
     pub(crate) fn settle(&mut self) {
         if self.bytes() > KEPT {

@@ -51,6 +51,7 @@ pub(crate) enum Payload {
 }
 
 /// A cell's private copy: the header's word first, so that the payload begins at a multiple of 16.
+#[derive(Debug, Clone)]
 #[repr(C, align(16))]
 pub(crate) struct Cell {
     _header: u64,

@@ -30,6 +30,7 @@ mod runtime;
 mod server;
 #[allow(dead_code, unused_imports, reason = "connections do not open streams yet")]
 mod stream;
+mod timers;
 mod trust;
 
 pub use runtime::{LocalBuilder, LocalRuntime, NAMESPACE_VARIABLE, RUNTIME_DIR_VARIABLE, TRUST_VARIABLE};

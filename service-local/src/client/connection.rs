@@ -25,6 +25,7 @@ use shm_ring::{Home, ReadOnly, Segment, Trust, clock};
 
 use self::large::Large;
 use self::tasks::News;
+use super::nested::{self, Over};
 use super::reading::Reading;
 use super::slots::{GivenUp, LOOK_AGAIN, Waiting};
 use super::tasks::Tasks;
@@ -514,12 +515,20 @@ impl LocalConnection {
         self.unavailable(outcome, if died { "ended: the process died" } else { "ended" })
     }
 
+    /// What a caller is told that did not wait for the end.
     #[cold]
-    fn timed_out(&self, method: MethodIndex, started_ns: u64) -> Status {
+    fn not_awaited(&self, over: Over, method: MethodIndex, started_ns: u64) -> Status {
         let method = self.descriptor.method(method).map_or("?", |method| &method.name);
         let waited = Duration::from_nanos(clock::now_ns().saturating_sub(started_ns));
-        let text = format!("no reply to `{method}` from `{}` after {waited:?}", self.name);
-        Status::new(Code::DeadlineExceeded, Outcome::MayHaveRun, text)
+        let (code, why) = match over {
+            Over::TimedOut => (Code::DeadlineExceeded, ""),
+            Over::Cancelled => (Code::Cancelled, ": nobody waits any more for the call that made it"),
+            Over::NoWorkerLeft => {
+                (Code::ResourceExhausted, ": no worker was left that could have answered calls which come back")
+            }
+        };
+        let text = format!("no reply to `{method}` from `{}` after {waited:?}{why}", self.name);
+        Status::new(code, Outcome::MayHaveRun, text)
     }
 }
 
@@ -569,7 +578,7 @@ impl Transport for LocalConnection {
         }
         let rang = self.lane.announce();
         let mut rang = rang == Rang::Yes;
-        let mut waited = call.wait(until_ns, &self.spin, || {
+        let waited = nested::wait(&call, until_ns, &self.spin, || {
             // The polling worker may be in a handler that takes long: then another one must be woken. Later, what was rung
             // may have been taken away by another client, which can write the ready set.
             if !rang && self.lane.requests.is_untaken(position) {
@@ -577,17 +586,22 @@ impl Transport for LocalConnection {
             }
             rang = false;
         });
-        if waited == Waited::TimedOut {
-            match call.abandon() {
+        let waited = match waited {
+            Ok(waited) => waited,
+            Err(over) => match call.abandon() {
                 Ok(abandoned) => {
                     // The server knows the deadline.
-                    self.given_up.add(abandoned, large.and_then(Large::lend), true);
+                    let is_told = over == Over::TimedOut || self.tell_cancelled(abandoned.id());
+                    self.given_up.add(abandoned, large.and_then(Large::lend), is_told);
                     times.ended_ns = clock::now_ns();
-                    return Err(self.timed_out(method, times.started_ns));
+                    return Err(self.not_awaited(over, method, times.started_ns));
                 }
-                Err((back, came_first)) => (call, waited) = (back, came_first),
-            }
-        }
+                Err((back, came_first)) => {
+                    call = back;
+                    came_first
+                }
+            },
+        };
         times.ended_ns = clock::now_ns();
         let result = match waited {
             Waited::Done(header) => self.deliver(&call, header, reply),

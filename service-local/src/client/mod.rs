@@ -2,6 +2,7 @@
 
 mod cache;
 mod connection;
+mod nested;
 mod reading;
 mod slots;
 #[allow(dead_code, reason = "connections do not open streams yet")]

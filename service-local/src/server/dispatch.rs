@@ -2,20 +2,24 @@
 
 use std::collections::TryReserveError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use service_core::envelope::{self, Envelope};
-use service_core::{
-    BlockWriter, CancelProbe, Code, Context, Deadline, Encode, Encoded, Failure, Form, Handler, MethodIndex, Outcome,
-    ReplySink, ServiceStats, SinkFull, Status, encode_block, encode_small,
-};
-use shm_ring::arena::{Block, BlockRef};
+use service_core::{Code, Context, Deadline, Form, Handler, MethodIndex, Outcome, Status, Style};
+use shm_ring::arena::BlockRef;
 use shm_ring::clock;
-use shm_ring::slot::{CallId, Finished, ReplyHeader};
+use shm_ring::slot::CallId;
 
+use super::Hub;
+use super::call::{Job, LaneCall};
 use super::lane::Lane;
+use super::reply::Responder;
+use super::request::Request;
+use super::scope::{SlotProbe, WorkerScope};
+use super::tasks::{Live, Work};
 use crate::copy::Copy;
 use crate::errors::no_memory;
-use crate::frame::{Cell, Ending, Meta, Payload, REPLY_INLINE, Reply, SEALED};
+use crate::frame::{Cell, Meta, Payload, SEALED};
 use crate::trust::request_in_place;
 
 /// How a frame was dealt with.
@@ -23,30 +27,43 @@ use crate::trust::request_in_place;
 pub(super) enum Dispatched {
     /// The handler ran; so many nanoseconds from the look that found the frame to the reply.
     Ran { method: MethodIndex, ns: u64 },
-    /// Answered without the handler.
-    Answered,
+    /// Answered without the handler, or begun, or nothing that is answered.
+    Settled,
     /// The frame makes no sense: the client is broken.
     Corrupt,
 }
 
-/// What is needed to serve a frame, whichever lane it comes from.
-pub(super) struct Dispatcher<'a> {
-    pub(super) handler: &'a dyn Handler,
-    pub(super) stats: &'a ServiceStats,
-    /// The instance, for texts.
-    pub(super) instance: &'a str,
+/// What a worker brings along to serve a frame with.
+pub(super) struct Hands<'a> {
+    /// For payloads of isolated clients.
+    pub(super) copy: &'a mut Copy,
+    /// What the handler's own calls see of the call.
+    pub(super) scope: &'a WorkerScope,
+    /// When the look began that found the frame.
+    pub(super) looked_ns: u64,
+    /// There if the method's calls are answered later.
+    pub(super) live: Option<Live>,
 }
 
-impl Dispatcher<'_> {
-    /// Serves one frame, found by a look at `started_ns`. Every call whose name makes sense is finished exactly once.
+impl Hub {
+    /// Serves one frame. Every call whose name makes sense is finished exactly once.
     ///
     /// A payload in a block is read in place, or if the client is isolated, from `copy`; sealed memory always in place.
-    pub(super) fn serve(&self, lane: &Lane, cell: &Cell, copy: &mut Copy, started_ns: u64) -> Dispatched {
+    pub(super) fn dispatch(self: &Arc<Self>, lane: &Arc<Lane>, cell: &Cell, hands: Hands<'_>) -> Dispatched {
         let Some((meta, payload)) = cell.open() else { return Dispatched::Corrupt };
         let Ok(call) = lane.shared.slots.check(meta.call) else { return Dispatched::Corrupt };
         if meta.cancels {
-            // The slot says so by now, for handlers that ask.
-            return Dispatched::Answered;
+            // The slot says so too, for handlers that ask; this is for those that sleep.
+            lane.watchers.wake(call);
+            return Dispatched::Settled;
+        }
+        let Hands { copy, scope, looked_ns, live } = hands;
+        if let Some(live) = live {
+            return match Request::keep(lane, cell, payload) {
+                Ok(Some(request)) => self.start(lane, meta, request, looked_ns, live),
+                Ok(None) => Dispatched::Corrupt,
+                Err(status) => self.refuse(lane, meta.method, call, &status),
+            };
         }
         let sealed;
         let request = match payload {
@@ -71,35 +88,55 @@ impl Dispatcher<'_> {
                 bytes
             }
         };
+        if let Err(status) = self.admit(lane, meta, looked_ns) {
+            return self.refuse(lane, meta.method, call, &status);
+        }
+        let mut responder = Responder::new(lane, call);
+        scope.begin(call, meta.deadline_ns);
+        let dispatched = self.run(lane, meta, request, &mut responder, scope, looked_ns);
+        scope.end(lane);
+        dispatched
+    }
+
+    /// Whether a call may begin.
+    #[inline]
+    fn admit(&self, lane: &Lane, meta: Meta, looked_ns: u64) -> Result<(), Status> {
         if lane.trust.is_isolated() {
             lane.note_served();
         }
-        if meta.deadline_ns.is_some_and(|deadline| started_ns >= deadline) {
-            return self.refuse(lane, meta.method, call, &self.expired(meta, started_ns));
+        match meta.deadline_ns {
+            Some(deadline_ns) if looked_ns >= deadline_ns => Err(self.expired(looked_ns - deadline_ns)),
+            _ => Ok(()),
         }
-        let mut responder = Responder::new(lane, call);
-        self.run(meta, request, &mut responder, started_ns)
     }
 
-    fn run(&self, meta: Meta, request: &[u8], responder: &mut Responder<'_>, started_ns: u64) -> Dispatched {
-        let probe = SlotProbe { lane: responder.lane, call: responder.call };
+    fn run(
+        &self,
+        lane: &Lane,
+        meta: Meta,
+        request: &[u8],
+        responder: &mut Responder<'_>,
+        scope: &WorkerScope,
+        looked_ns: u64,
+    ) -> Dispatched {
+        let probe = SlotProbe { lane, call: meta.call, scope };
         let deadline = meta.deadline_ns.map(Deadline::from_monotonic_ns);
-        let ctx = Context::new(deadline, responder.lane.caller, &probe).assured(responder.lane.assurance);
+        let ctx = Context::new(deadline, lane.caller, &probe).assured(lane.assurance);
         let ran = catch_unwind(AssertUnwindSafe(|| match meta.enveloped {
             false => self.handler.call(&ctx, meta.method, request, responder),
-            true => self.run_enveloped(&ctx, meta.method, request, responder),
+            true => self.run_enveloped(&ctx, meta.method, request, responder, scope),
         }));
-        if responder.prepared.is_none() {
+        if !responder.is_prepared() {
             let status = match ran {
                 Ok(Err(status)) => status,
-                Ok(Ok(())) => bad_handler(self.handler, self.instance, meta.method, "returned without a reply"),
-                Err(panic) => bad_handler(self.handler, self.instance, meta.method, &panicked(&*panic)),
+                Ok(Ok(())) => self.bad_handler(meta.method, "returned without a reply"),
+                Err(panic) => self.bad_handler(meta.method, &panicked(&*panic)),
             };
             responder.prepare_failure(&status);
         }
         let code = responder.finish();
         // The reply is on its way; what follows delays nobody but the next call of this worker.
-        let ns = clock::now_ns().saturating_sub(started_ns);
+        let ns = clock::now_ns().saturating_sub(looked_ns);
         self.stats.record(meta.method, code, ns);
         Dispatched::Ran { method: meta.method, ns }
     }
@@ -111,13 +148,59 @@ impl Dispatcher<'_> {
         method: MethodIndex,
         payload: &[u8],
         reply: &mut Responder<'_>,
+        scope: &WorkerScope,
     ) -> Result<(), Status> {
         let (request, Envelope { metadata, form, .. }) = envelope::split(payload)?;
+        let metadata = Arc::new(metadata);
+        scope.set_metadata(Arc::clone(&metadata));
         let ctx = ctx.with_metadata(Some(&metadata));
         match form {
             Form::Typed => self.handler.call(&ctx, method, request, reply),
             Form::Dynamic => self.handler.call_dynamic(&ctx, method, request, reply),
         }
+    }
+
+    /// Begins a call that is answered later.
+    fn start(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        meta: Meta,
+        request: Request,
+        looked_ns: u64,
+        live: Live,
+    ) -> Dispatched {
+        let mut envelope = Envelope::default();
+        let mut len = request.bytes(lane).len();
+        let admitted = self.admit(lane, meta, looked_ns).and_then(|()| {
+            if meta.enveloped {
+                let (message, read) = envelope::split(request.bytes(lane))?;
+                (len, envelope) = (message.len(), read);
+            }
+            Ok(())
+        });
+        let Envelope { metadata, form, .. } = envelope;
+        let job = Arc::new(Job::new(
+            Arc::clone(self),
+            Arc::clone(lane),
+            (meta.call, meta.method),
+            meta.deadline_ns.map(Deadline::from_monotonic_ns),
+            meta.enveloped.then(|| Arc::new(metadata)),
+            looked_ns,
+        ));
+        if let Err(status) = admitted {
+            job.fail(&status);
+            return Dispatched::Settled;
+        }
+        let call = Box::new(LaneCall::new(Arc::clone(&job), request, len, form));
+        // The handler's own code may begin here.
+        let Ok(code) = job.run(|| Arc::clone(&self.handler).start(call)) else { return Dispatched::Settled };
+        let work = Work::new(code, job, live);
+        match (self.style(meta.method), &self.spawner) {
+            (Style::Thread, _) => self.threads.run(&self.instance, work),
+            (_, Some(spawner)) => spawner.spawn(Box::pin(work)),
+            (_, None) => self.begin(work),
+        }
+        Dispatched::Settled
     }
 
     /// Answers a call without its handler.
@@ -127,14 +210,18 @@ impl Dispatcher<'_> {
         responder.prepare_failure(status);
         responder.finish();
         self.stats.record(method, status.code(), 0);
-        Dispatched::Answered
+        Dispatched::Settled
     }
 
     #[cold]
-    fn expired(&self, meta: Meta, now_ns: u64) -> Status {
-        let late = now_ns.saturating_sub(meta.deadline_ns.unwrap_or(now_ns));
-        let text = format!("deadline passed {late} ns before `{}` took the call", self.instance);
+    fn expired(&self, late_ns: u64) -> Status {
+        let text = format!("deadline passed {late_ns} ns before `{}` took the call", self.instance);
         Status::new(Code::DeadlineExceeded, Outcome::NotRun, text)
+    }
+
+    #[cold]
+    pub(super) fn bad_handler(&self, method: MethodIndex, what: &str) -> Status {
+        bad_handler(&*self.handler, &self.instance, method, what)
     }
 }
 
@@ -151,7 +238,7 @@ pub(crate) fn bad_handler(handler: &dyn Handler, instance: &str, method: MethodI
 /// # Errors
 /// There is no memory for it.
 #[cold]
-fn copied_request<'a>(
+pub(super) fn copied_request<'a>(
     lane: &Lane,
     place: u8,
     at: BlockRef,
@@ -169,150 +256,4 @@ pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", text.unwrap_or("(no message)"))
-}
-
-/// The cancel flag in the call's slot, read only when the handler asks.
-struct SlotProbe<'a> {
-    lane: &'a Lane,
-    call: CallId,
-}
-
-impl CancelProbe for SlotProbe<'_> {
-    fn is_cancelled(&self) -> bool {
-        self.lane.shared.slots.is_cancelled(self.call) || self.lane.is_leaving()
-    }
-}
-
-/// How a call ends, ready to be published.
-#[derive(Debug, Clone, Copy)]
-struct Prepared {
-    code: Code,
-    outcome: Outcome,
-    is_detailed: bool,
-    place: u8,
-    len: usize,
-    /// Words of `Responder::reply` in use.
-    words: usize,
-}
-
-/// Finishes a call: once, by a reply or by a status.
-///
-/// The handler's reply is encoded when it sends it and published when the handler has returned: from the publication
-/// on the client may use the request's block again, and the handler could still be reading it.
-struct Responder<'a> {
-    lane: &'a Lane,
-    call: CallId,
-    reply: Reply,
-    prepared: Option<Prepared>,
-    finished: bool,
-}
-
-impl<'a> Responder<'a> {
-    fn new(lane: &'a Lane, call: CallId) -> Self {
-        Self { lane, call, reply: Reply::new(), prepared: None, finished: false }
-    }
-
-    fn prepare(&mut self, code: Code, outcome: Outcome, message: &dyn Encode) -> Result<(), Status> {
-        let encoded = encode_small(message, self.reply.bytes_mut()).map_err(|error| error.into_status(Outcome::Ran))?;
-        let (place, len, words) = match encoded {
-            Encoded::Inline(len) => (0, len, len.div_ceil(8)),
-            Encoded::Large(len) => {
-                let (place, at, written) = self.fill_block(message, len)?;
-                self.reply.words[0] = at.to_word();
-                (place, written, 1)
-            }
-        };
-        self.prepared = Some(Prepared { code, outcome, is_detailed: false, place, len, words });
-        Ok(())
-    }
-
-    fn fill_block(&self, message: &dyn Encode, len: usize) -> Result<(u8, BlockRef, usize), Status> {
-        let (place, mut block) = match self.lane.replies().allocate(len) {
-            Some(found) => found,
-            None => super::segments::grow_replies(self.lane, len)?,
-        };
-        encode_block(message, &mut BlockSink(&mut block)).map_err(|error| error.into_status(Outcome::Ran))?;
-        let written = block.len();
-        Ok((place, block.lend(), written))
-    }
-
-    #[cold]
-    fn prepare_failure(&mut self, status: &Status) {
-        let (code, outcome) = (status.code(), status.outcome());
-        let failure = Failure(status);
-        if self.prepare(code, outcome, &failure).is_ok() {
-            if let Some(prepared) = &mut self.prepared {
-                prepared.is_detailed = failure.is_detailed();
-            }
-        } else {
-            // No room for the whole sentence: its beginning fits the slot.
-            let _ = self.prepare(code, outcome, &Text(head(status.message(), REPLY_INLINE)));
-        }
-    }
-
-    /// Publishes what was prepared; gives its code.
-    #[inline]
-    fn finish(&mut self) -> Code {
-        self.finished = true;
-        // Nothing prepared: not even the beginning of a sentence could be encoded, which a slice of bytes always can.
-        let nothing =
-            Prepared { code: Code::Internal, outcome: Outcome::Ran, is_detailed: false, place: 0, len: 0, words: 0 };
-        let Prepared { code, outcome, is_detailed, place, len, words } = self.prepared.unwrap_or(nothing);
-        let tag = Ending { code, outcome, is_detailed }.to_tag();
-        let header = ReplyHeader { tag, len: len as u32, place };
-        let finished = self.lane.shared.slots.finish(self.call, header, &self.reply.words[..words]);
-        if place != 0
-            && finished == Finished::Stale
-            && let Some(arena) = self.lane.replies().at(place)
-        {
-            // The caller never learns of the block, so it cannot give it back.
-            arena.reclaim(BlockRef::from_word(self.reply.words[0]));
-        }
-        code
-    }
-}
-
-impl Drop for Responder<'_> {
-    fn drop(&mut self) {
-        // Only a panic of our own comes here: the caller is answered all the same.
-        if !self.finished {
-            self.finish();
-        }
-    }
-}
-
-impl ReplySink for Responder<'_> {
-    #[inline]
-    fn send(&mut self, message: &dyn Encode) -> Result<(), Status> {
-        if self.prepared.is_some() {
-            return Err(Status::internal("a call is answered once; the handler tried again"));
-        }
-        self.prepare(Code::Ok, Outcome::Ran, message)
-    }
-}
-
-struct Text<'a>(&'a str);
-
-impl Encode for Text<'_> {
-    fn encode(&self, sink: &mut service_core::Sink<'_>) -> Result<(), service_core::EncodeError> {
-        Ok(sink.write(self.0.as_bytes())?)
-    }
-}
-
-/// The longest beginning of at most `len` bytes that ends between characters.
-fn head(text: &str, len: usize) -> &str {
-    let mut end = len.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
-/// A block of an arena, as the encoder sees it.
-pub(crate) struct BlockSink<'a, 'b>(pub(crate) &'a mut Block<'b>);
-
-impl BlockWriter for BlockSink<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkFull> {
-        if self.0.append(bytes) { Ok(()) } else { Err(SinkFull) }
-    }
 }

@@ -14,6 +14,7 @@ use super::pace::Party;
 use super::quota::{Quota, Share};
 use super::sealed::SealedRequests;
 use super::streams::{Client, Streams};
+use super::watchers::Watchers;
 use crate::errors::OF_CLIENTS;
 use crate::frame::{Cell, KIND_CALL};
 use crate::growth::{Added, Owners, Readers};
@@ -90,6 +91,8 @@ pub(super) struct Lane {
     pub(super) added_replies: Added<ArenaOwner>,
     pub(super) sealed: SealedRequests,
     pub(super) streams: Arc<Streams>,
+    /// Handlers that wait for the end of their callers' patience.
+    pub(super) watchers: Watchers,
     /// Here while the lane is cold; else with the polling worker.
     consumer: Mutex<Option<Consumer>>,
     /// Segments that the client asked for and has not got yet.
@@ -128,6 +131,7 @@ impl Lane {
             added_replies: Added::up_to(bytes),
             sealed: SealedRequests::new(sealed),
             streams: Streams::new(client, streams),
+            watchers: Watchers::default(),
             consumer: Mutex::new(Some(consumer)),
             growth: Mutex::default(),
             leaving: AtomicBool::new(false),
@@ -169,6 +173,7 @@ impl Lane {
         // ORDERING: Release, pairs with the Acquire in `is_leaving`: who sees it finds all that the client committed.
         self.leaving.store(true, Ordering::Release);
         self.streams.end();
+        self.watchers.wake_all();
     }
 
     pub(super) fn is_leaving(&self) -> bool {

@@ -1,5 +1,7 @@
 //! One instance of a service: its workers, its lanes, its door.
 
+mod call;
+mod crew;
 mod departed;
 mod dispatch;
 mod door;
@@ -7,22 +9,29 @@ mod growing;
 mod lane;
 mod pace;
 mod quota;
+mod reply;
+mod request;
 mod rope;
+mod scope;
 mod sealed;
 mod segments;
 #[allow(dead_code, reason = "calls do not take streams yet")]
 mod streams;
+mod tasks;
+mod threads;
+mod watchers;
 mod worker;
 
-pub(crate) use dispatch::{BlockSink, bad_handler, panicked};
+pub(crate) use dispatch::{bad_handler, panicked};
+pub(crate) use reply::BlockSink;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::thread::JoinHandle;
 
-use service_core::{Address, Code, Handler, Outcome, ServiceStats, Status};
+use service_core::{Address, Code, Handler, MethodIndex, Outcome, ServiceStats, Spawn, Status, Style};
 use shm_ring::arena::{ArenaLayout, Class};
 use shm_ring::lane::{LaneLayout, MAX_CALLS};
 use shm_ring::ready::{ReadyLayout, ReadySet};
@@ -32,12 +41,15 @@ use shm_ring::{Home, Segment, Trust};
 
 use try_lock::TryLock;
 
+use self::crew::Crew;
 use self::departed::Departed;
 use self::door::{Door, Visitors};
 use self::lane::{Lane, LaneTable};
 use self::pace::{Parties, Time};
 use self::quota::Quota;
-use self::worker::{MethodCost, Poller};
+use self::tasks::Tasks;
+use self::threads::Threads;
+use self::worker::{MethodTraits, Poller};
 use crate::errors;
 use crate::growth;
 use crate::inside::{Guests, Inside, Place};
@@ -75,6 +87,7 @@ pub struct Serve {
     runtime: LocalRuntime,
     address: Address,
     handler: Arc<dyn Handler>,
+    spawner: Option<Arc<dyn Spawn>>,
     limits: Limits,
 }
 
@@ -108,12 +121,20 @@ impl Serve {
             sealed: false,
             trust: runtime.trust(),
         };
-        Self { runtime, address, handler, limits }
+        Self { runtime, address, handler, spawner: None, limits }
     }
 
-    /// Worker threads, 1 to 1,024; default: one per processor. So many handlers run at once.
+    /// Worker threads, 1 to 1,024; default: one per processor. So many handlers run at once, asynchronous ones aside. A
+    /// worker whose handler waits for the answer of another service is stood in for, up to 64 times.
     pub fn workers(mut self, workers: usize) -> Self {
         self.limits.workers = workers.clamp(1, 1024);
+        self
+    }
+
+    /// Where asynchronous handlers are run; default: on the workers. For handlers that need the reactor of a runtime such as
+    /// tokio. Costs some microseconds a call.
+    pub fn runtime(mut self, runtime: impl Spawn) -> Self {
+        self.spawner = Some(Arc::new(runtime));
         self
     }
 
@@ -169,12 +190,12 @@ impl Serve {
     /// `AlreadyExists` if a live process serves this instance; `FailedPrecondition` if the runtime directory cannot
     /// be used; `ResourceExhausted` if memory, descriptors or threads ran out.
     pub fn start(self) -> Result<RunningService, Status> {
-        let Self { runtime, address, handler, limits } = self;
+        let Self { runtime, address, handler, spawner, limits } = self;
         let workers = limits.workers;
         let instance = address.instance.clone().unwrap_or_default();
         let dir = runtime.directory_to_serve(address.namespace.as_ref())?;
         let name = socket_name(&address.service, &instance);
-        let hub = Arc::new(Hub::new(&runtime, name, handler, limits)?);
+        let hub = Arc::new(Hub::new(&runtime, name, handler, spawner, limits)?);
         // From here on a failure drops `running`, which stops what was started.
         let mut running = RunningService {
             address: address_of(runtime.namespace_of(&address), address.service.clone(), instance),
@@ -194,19 +215,9 @@ impl Serve {
 }
 
 fn spawn_worker(hub: &Arc<Hub>, index: usize) -> Result<JoinHandle<()>, Status> {
-    let name = format!("{}-{index}", hub.instance);
-    let worker = Arc::clone(hub);
-    worker.running.fetch_add(1, Ordering::Relaxed);
-    let spawned = std::thread::Builder::new().name(name).spawn(move || {
-        // Handlers are caught where they run. This is for what a service brings besides: a panic message that panics
-        // when it is dropped, a descriptor that does.
-        while std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.work())).is_err() {
-            tracing::error!(service = worker.instance, "a worker panicked outside of a handler and goes on");
-        }
-        worker.one_less();
-    });
-    spawned.map_err(|error| {
-        hub.running.fetch_sub(1, Ordering::Relaxed);
+    hub.crew.add();
+    worker::spawn(hub, format!("{}-{index}", hub.instance), false).map_err(|error| {
+        hub.one_less();
         Status::new(Code::ResourceExhausted, Outcome::NotRun, format!("no thread for worker {index}: {error}"))
     })
 }
@@ -269,6 +280,9 @@ impl RunningService {
 
     /// Stops: no new connections, no further requests taken; waits for the handlers that run. Callers whose requests
     /// were not taken are told `Unavailable`, not run.
+    ///
+    /// Handlers that wait themselves, asynchronous ones and those that wait for another service, have five seconds. Then the
+    /// connections end, asynchronous handlers on the workers are dropped, and their callers are told `Unavailable`.
     pub fn stop(self) {
         drop(self);
     }
@@ -281,20 +295,31 @@ impl Drop for RunningService {
             return;
         }
         self.place = None;
-        self.hub.departed.close();
-        self.hub.stop();
+        let hub = &self.hub;
+        hub.departed.close();
+        hub.stop();
+        // A handler may be what stops its own service; it cannot wait for itself.
+        let own = call::runs_for(hub);
+        if !hub.settle_down(usize::from(own.is_some())) {
+            if hub.crew.is_at_rest() {
+                hub.close_lanes();
+            }
+            hub.visitors.clear();
+        }
+        hub.tasks.close();
+        hub.stir();
         let me = std::thread::current().id();
-        for thread in self.threads.drain(..) {
-            // A handler may be what stops its own service; it cannot wait for itself.
+        for thread in self.threads.drain(..).chain(hub.crew.take_spares()) {
             if thread.thread().id() != me {
                 // A worker does not panic: what it runs is caught.
                 let _ = thread.join();
             }
         }
-        self.hub.guests.wait();
-        self.hub.visitors.clear();
+        hub.guests.wait();
+        hub.visitors.clear();
+        hub.threads.close(usize::from(own == Some(Style::Thread)));
         // Of those that were retired since.
-        self.hub.departed.close();
+        hub.departed.close();
     }
 }
 
@@ -306,7 +331,12 @@ pub(crate) struct Hub {
     pub(crate) stats: ServiceStats,
     /// Callers of this process.
     pub(crate) guests: Guests,
-    costs: Box<[MethodCost]>,
+    methods: Box<[MethodTraits]>,
+    /// Where asynchronous handlers run, if not on the workers.
+    spawner: Option<Arc<dyn Spawn>>,
+    tasks: Tasks,
+    threads: Arc<Threads>,
+    crew: Crew,
     ready: ReadySet,
     /// Sent to each client, so that it can ring.
     ready_fd: OwnedFd,
@@ -325,11 +355,10 @@ pub(crate) struct Hub {
     streams: Quota,
     epoch: u64,
     /// Whoever holds it polls.
-    role: TryLock<Poller>,
+    role: TryLock<Option<Box<Poller>>>,
     /// Workers that may be asleep.
     idle: AtomicU32,
     workers: usize,
-    running: AtomicU32,
     stopping: AtomicBool,
     spin: SpinBudget,
     visitors: Visitors,
@@ -350,6 +379,7 @@ impl Hub {
         runtime: &LocalRuntime,
         instance: String,
         handler: Arc<dyn Handler>,
+        spawner: Option<Arc<dyn Spawn>>,
         limits: Limits,
     ) -> Result<Self, Status> {
         let epoch = epoch();
@@ -364,7 +394,15 @@ impl Hub {
             instance,
             guests: Guests::default(),
             stats: ServiceStats::new(handler.descriptor()),
-            costs: handler.descriptor().methods.iter().map(|_| MethodCost::new()).collect(),
+            // A method's number has sixteen bits.
+            methods: (0..=u16::MAX)
+                .zip(&handler.descriptor().methods)
+                .map(|(index, _)| MethodTraits::new(handler.style(MethodIndex(index))))
+                .collect(),
+            spawner,
+            tasks: Tasks::default(),
+            threads: Arc::default(),
+            crew: Crew::default(),
             handler,
             ready,
             ready_fd,
@@ -380,10 +418,9 @@ impl Hub {
             silent: Quota::up_to(MAX_SILENT, MAX_CONNECTIONS_OF_OTHERS),
             streams: Quota::up_to(MAX_STREAMS, MAX_STREAMS_OF_OTHERS),
             epoch,
-            role: TryLock::new(Poller::default()),
+            role: TryLock::new(Some(Box::default())),
             idle: AtomicU32::new(0),
             workers: limits.workers,
-            running: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
             spin: SpinBudget::new(runtime.spin()),
             visitors: Visitors::default(),
@@ -399,18 +436,20 @@ impl Hub {
 
     fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        // ORDERING: SeqCst fence between the stop and the look at the calls in hand, pairs with the one in the drop of
+        // `Live`.
+        fence(Ordering::SeqCst);
         // The ring is a read-modify-write with Release: a worker that reads the new count sees the flag.
         self.ready.ring_all();
-        // ORDERING: Acquire, pairs with the AcqRel in `one_less`: the takes of workers that have ended are visible.
-        if self.running.load(Ordering::Acquire) == 0 {
+        if self.crew.is_at_rest() {
             self.close_lanes();
         }
     }
 
-    /// By each worker as the last thing it does.
+    /// By each worker as the last thing it does with frames.
     fn one_less(&self) {
-        // ORDERING: AcqRel: the last worker sees all takes of the others before it says that there are no more.
-        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // The lock's order is that of the takes: the last worker sees those of all others.
+        if self.crew.remove() {
             self.close_lanes();
         }
     }

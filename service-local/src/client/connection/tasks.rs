@@ -227,7 +227,7 @@ impl LocalConnection {
         let now_ns = clock::now_ns();
         let until_ns = self.tasks.note(call.id().slot).until_ns();
         if now_ns >= until_ns {
-            return Poll::Ready(self.out_of_time(call, ticket, reply));
+            return Poll::Ready(self.not_awaited_any_more(Over::TimedOut, call, ticket, reply));
         }
         self.look_around_by(now_ns.saturating_add(PATIENCE_FIRST_NS).min(until_ns));
         call.detach();
@@ -241,15 +241,15 @@ impl LocalConnection {
         let Some(call) = self.lane.slots.take_up(CallId::from_word(ticket.words[0])) else { return Err(is_over()) };
         let note = self.tasks.note(call.id().slot);
         let (position, until_ns) = (note.position(), Some(note.until_ns()).filter(|until| *until != u64::MAX));
-        let waited = call.wait(until_ns, &self.spin, || {
+        let waited = nested::wait(&call, until_ns, &self.spin, || {
             // As in `call`.
             if self.lane.requests.is_untaken(position) {
                 self.lane.ring();
             }
         });
         match waited {
-            Waited::TimedOut => self.out_of_time(call, ticket, reply),
-            waited => self.conclude(call, waited, ticket, reply),
+            Err(over) => self.not_awaited_any_more(over, call, ticket, reply),
+            Ok(waited) => self.conclude(call, waited, ticket, reply),
         }
     }
 
@@ -269,15 +269,22 @@ impl LocalConnection {
         result
     }
 
-    fn out_of_time(&self, call: Call<'_>, ticket: &Ticket, reply: &mut dyn Decode) -> Result<(), Status> {
+    fn not_awaited_any_more(
+        &self,
+        over: Over,
+        call: Call<'_>,
+        ticket: &Ticket,
+        reply: &mut dyn Decode,
+    ) -> Result<(), Status> {
         let note = self.tasks.note(call.id().slot);
         let (method, lent) = (note.method(), note.lent());
         match call.abandon() {
             Ok(abandoned) => {
                 self.tasks.ended();
                 // The server knows the deadline.
-                self.given_up.add(abandoned, lent, true);
-                Err(self.timed_out(method, ticket.started_ns))
+                let is_told = over == Over::TimedOut || self.tell_cancelled(abandoned.id());
+                self.given_up.add(abandoned, lent, is_told);
+                Err(self.not_awaited(over, method, ticket.started_ns))
             }
             Err((call, came_first)) => self.conclude(call, came_first, ticket, reply),
         }
