@@ -9,6 +9,7 @@
 
 mod assured;
 mod batch;
+mod batcher;
 mod call;
 mod calling;
 mod channel;
@@ -82,6 +83,7 @@ pub mod __private {
 
     pub use rkyv::{self, Archived};
 
+    pub use crate::batcher::{Batcher, still_wanted};
     pub use crate::forms::{by_value, in_place, own_error, status_of};
     pub use crate::items::{Lender, answer, incoming};
     pub use crate::local::in_archive;

@@ -8,6 +8,7 @@
 
 mod arguments;
 mod batch;
+mod batched;
 mod client;
 mod descriptor;
 mod local;

@@ -6,11 +6,11 @@ use syn::Path;
 
 use crate::arguments::{Arg, Form};
 use crate::service::{Direction, Method, Service, Style};
-use crate::{place, tuple};
+use crate::{batched, place, tuple};
 
 impl Arg {
     /// Writes what the implementation is called with, given where the archived argument is.
-    fn handler_argument(&self, support: &Path, place: &TokenStream, span: Span) -> TokenStream {
+    pub(crate) fn handler_argument(&self, support: &Path, place: &TokenStream, span: Span) -> TokenStream {
         match &self.form {
             Form::Value(ty) => quote_spanned!(span=> #support::deserialize::<#ty>(&#place)?),
             Form::InPlace(_) => quote_spanned!(span=> &#place),
@@ -34,6 +34,8 @@ pub(crate) fn write(service: &Service) -> TokenStream {
         .filter(|(_, method)| method.style() == Style::Plain)
         .map(|(index, method)| write_plain(service, index, method));
     let started = write_started(service);
+    let batchers = batched::write_batchers(service);
+    let (batcher_fields, batcher_values): (Vec<_>, Vec<_>) = batchers.into_iter().unzip();
 
     quote! {
         #[doc = #struct_doc]
@@ -41,6 +43,7 @@ pub(crate) fn write(service: &Service) -> TokenStream {
             service: #support::Arc<S>,
             /// The same, for typed clients of this program.
             local: #support::Arc<dyn #local>,
+            #(#batcher_fields,)*
         }
 
         impl<S: #ident> #server<S> {
@@ -48,7 +51,7 @@ pub(crate) fn write(service: &Service) -> TokenStream {
             pub fn new(service: S) -> Self {
                 let service = #support::Arc::new(service);
                 let local = #support::Arc::<S>::clone(&service);
-                Self { service, local }
+                Self { service, local, #(#batcher_values,)* }
             }
         }
 
@@ -138,7 +141,10 @@ fn write_started(service: &Service) -> TokenStream {
         Style::Task => quote!(#index => #support::Style::Task,),
         Style::Thread => quote!(#index => #support::Style::Thread,),
     });
-    let arms = started.iter().map(|(index, method)| write_start(service, *index, method));
+    let arms = started.iter().map(|(index, method)| match method.settings.batch {
+        None => write_start(service, *index, method),
+        Some(_) => batched::write_start(service, *index, method),
+    });
     let client = service.client_ident();
     quote! {
         fn style(&self, method: #support::MethodIndex) -> #support::Style {

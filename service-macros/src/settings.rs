@@ -40,7 +40,7 @@ pub(crate) enum Priority {
 pub(crate) struct Batch {
     pub(crate) max: u32,
     pub(crate) delay: Duration,
-    pub(crate) bytes: u64,
+    pub(crate) bytes: usize,
 }
 
 impl Settings {
@@ -116,7 +116,7 @@ impl Parse for Priority {
 impl Parse for Batch {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let start = input.span();
-        let (mut max, mut delay, mut bytes) = (None, None, u64::MAX);
+        let (mut max, mut delay, mut bytes) = (None, None, usize::MAX);
         while !input.is_empty() {
             let key: Ident = input.parse()?;
             input.parse::<Token![=]>()?;

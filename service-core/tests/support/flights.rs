@@ -1,8 +1,9 @@
 //! Calls in flight of the transport inside one process: answered by a thread each, waited for by threads or tasks.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context as Wakers, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -135,18 +136,25 @@ impl Call {
         Ok(Self { flight, method, form, metadata, request, sender: Mutex::default(), receiver: Mutex::default() })
     }
 
-    /// Runs the handler; the answer comes to the flight.
-    pub fn run(self, handler: &Arc<dyn Handler>) {
+    /// Runs the handler; the answer comes to the flight. A future that has come as far as it can at once is counted.
+    pub fn run(self, handler: &Arc<dyn Handler>, polled: &Arc<AtomicUsize>) {
         match handler.style(self.method) {
             Style::Plain => {
                 let result = super::call_plain(&**handler, &self.context(), self.method, &self.request);
                 self.flight.end(result);
             }
             Style::Task | Style::Thread => {
-                let handler = Arc::clone(handler);
+                let (handler, polled) = (Arc::clone(handler), Arc::clone(polled));
                 thread::spawn(move || {
                     // A panic drops the future, and by it the call, which is then answered as `Internal`.
-                    let _ = catch_unwind(AssertUnwindSafe(|| block_on(handler.start(Box::new(self)))));
+                    let _ = catch_unwind(AssertUnwindSafe(|| {
+                        let (mut future, mut is_first) = (handler.start(Box::new(self)), true);
+                        block_on(poll_fn(|cx| {
+                            let poll = future.as_mut().poll(cx);
+                            polled.fetch_add(usize::from(std::mem::take(&mut is_first)), Ordering::Release);
+                            poll
+                        }));
+                    }));
                 });
             }
         }

@@ -102,12 +102,22 @@ pub struct Loopback {
     flights: Mutex<HashMap<u64, Arc<Flight>>>,
     next: AtomicU64,
     pub batches: AtomicUsize,
+    /// Calls of tasks that have come as far as they can at once.
+    pub polled: Arc<AtomicUsize>,
 }
 
 impl Loopback {
     pub fn new(handler: Arc<dyn Handler>) -> Self {
         let (alive, flights, next) = (AtomicBool::new(true), Mutex::default(), AtomicU64::new(0));
-        Self { handler, alive, offers_local: false, flights, next, batches: AtomicUsize::new(0) }
+        Self {
+            handler,
+            alive,
+            offers_local: false,
+            flights,
+            next,
+            batches: AtomicUsize::new(0),
+            polled: Arc::default(),
+        }
     }
 
     /// Calls that are neither ended nor given up.
@@ -118,7 +128,7 @@ impl Loopback {
     fn start(&self, call: Call) -> Ticket {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.flights.lock().unwrap().insert(number, Arc::clone(&call.flight));
-        call.run(&self.handler);
+        call.run(&self.handler, &self.polled);
         Ticket { words: [number, 0, 0], started_ns: monotonic_ns() }
     }
 
@@ -144,7 +154,7 @@ impl Transport for Loopback {
         times.started_ns = monotonic_ns();
         let call = Call::new(call)?;
         let flight = Arc::clone(&call.flight);
-        call.run(&self.handler);
+        call.run(&self.handler, &self.polled);
         let result = flight.wait();
         times.ended_ns = monotonic_ns();
         reply.decode(result?.bytes())

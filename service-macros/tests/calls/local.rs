@@ -57,7 +57,7 @@ impl Here for There {
     }
 
     fn half(&self, _: &Context<'_>, of: u64) -> Result<u64, Odd> {
-        if of % 2 == 0 { Ok(of / 2) } else { Err(Odd(of)) }
+        if of.is_multiple_of(2) { Ok(of / 2) } else { Err(Odd(of)) }
     }
 
     fn panics(&self, _: &Context<'_>) -> Result<(), Status> {

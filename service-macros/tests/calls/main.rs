@@ -4,6 +4,7 @@
 #[path = "../../../service-core/tests/support/mod.rs"]
 mod support;
 
+mod batched;
 mod batches;
 mod described;
 mod errors;
