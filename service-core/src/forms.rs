@@ -3,6 +3,8 @@
 //! Written code demands one of these traits of each type, by the user's own tokens and before it
 //! does anything with the type, so that the compiler's first complaint is in the project's words.
 
+use crate::details::ServiceError;
+use crate::status::{Outcome, Status};
 use crate::typed::{Owned, Readable, Writable};
 
 /// A type that one side writes and the other takes as an owned value.
@@ -34,3 +36,13 @@ pub fn by_value<T: ByValue>() {}
 
 /// Compiles only for a type that can be handed over in place.
 pub fn in_place<T: InPlace>() {}
+
+/// Compiles only for a type that can be a service's own error.
+pub fn own_error<E: ServiceError>() {}
+
+/// Makes the status that carries a service's own error.
+#[cold]
+pub fn status_of<E: ServiceError>(error: &E) -> Status {
+    let name = crate::descriptor::short_name(std::any::type_name::<E>());
+    Status::new(error.code(), Outcome::Ran, error.to_string()).with_details(error).with_kind(&name)
+}

@@ -8,6 +8,8 @@
 #![deny(unsafe_code)] // The files that allow it, and why: `MAY_BE_UNSAFE` in `xtask/src/source.rs`.
 
 mod assured;
+mod batch;
+mod batcher;
 mod call;
 mod calling;
 mod channel;
@@ -41,6 +43,7 @@ mod typed;
 pub mod value;
 
 pub use assured::Assurance;
+pub use batch::{Batch, Queued, Sent};
 pub use call::{CallRequest, Form, Ticket};
 pub use calling::Calling;
 pub use channel::Channel;
@@ -74,17 +77,23 @@ pub use typed::{
 /// What the code written by `#[service]` refers to. Not for use by hand; may change in any release.
 #[doc(hidden)]
 pub mod __private {
+    pub use std::boxed::Box;
     pub use std::sync::{Arc, OnceLock};
     pub use std::time::Duration;
 
     pub use rkyv::{self, Archived};
 
-    pub use crate::forms::{by_value, in_place};
+    pub use crate::batcher::{Batcher, still_wanted};
+    pub use crate::forms::{by_value, in_place, own_error, status_of};
     pub use crate::items::{Lender, answer, incoming};
     pub use crate::local::in_archive;
     pub use crate::{
-        Address, ByRef, Bytes, CallRequest, Channel, Code, Connector, Context, Handler, Message, MethodDescriptor,
-        MethodIndex, Outcome, Owned, Readable, Reply, ReplySink, ReplyWith, ServiceDescriptor, ServiceStats, Status,
-        Str, Writable, access_request, deserialize,
+        Address, Batch, BothWays, ByRef, Bytes, CallError, CallFuture, CallOptions, CallRequest, Channel, ClientStream,
+        Code, Connector, Context, Form, Handler, Incoming, Message, MethodDescriptor, MethodIndex, Outcome, Outgoing,
+        Owned, Priority, Queued, Readable, Reply, ReplySink, ReplyWith, Sent, ServerCall, ServerStream,
+        ServiceDescriptor, ServiceStats, Shape, Status, Str, Style, TypeInfo, Writable, access_request, deserialize,
     };
+
+    /// What the closures of mocks give that wait.
+    pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 }

@@ -5,10 +5,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::call::CallRequest;
 use crate::channel::{Channel, Route};
 use crate::context::Context;
 use crate::envelope::aligned;
+use crate::handler::MethodIndex;
 use crate::message::{Encode, EncodeError, Sink};
 use crate::metadata::Metadata;
 use crate::scope::{self, Inherited};
@@ -19,7 +19,9 @@ use crate::typed::{Message, Readable, Writable, access};
 /// A call of a service of this process, about to be made by the thread that wants it.
 pub struct LocalCall<'a, T> {
     route: Route,
-    call: CallRequest<'a>,
+    method: MethodIndex,
+    timeout: Option<Duration>,
+    metadata: Option<&'a Metadata>,
     of: PhantomData<fn() -> T>,
 }
 
@@ -29,15 +31,27 @@ impl Channel {
     /// # Errors
     /// As any call, if the service has to be connected again and cannot.
     #[inline]
-    pub fn local_call<'a, T: Any>(&self, call: &CallRequest<'a>) -> Result<Option<LocalCall<'a, T>>, Status> {
+    pub fn local_call<'a, T: Any>(
+        &self,
+        method: MethodIndex,
+        timeout: Option<Duration>,
+        metadata: Option<&'a Metadata>,
+    ) -> Result<Option<LocalCall<'a, T>>, Status> {
         if !self.is_local() {
             return Ok(None);
         }
-        let mut timeout = call.timeout;
-        let route = self.route(call.method, &mut timeout)?;
+        self.found_local(method, timeout, metadata)
+    }
+
+    fn found_local<'a, T: Any>(
+        &self,
+        method: MethodIndex,
+        mut timeout: Option<Duration>,
+        metadata: Option<&'a Metadata>,
+    ) -> Result<Option<LocalCall<'a, T>>, Status> {
+        let route = self.route(method, &mut timeout)?;
         let is_offered = offered::<T>(&route).is_some();
-        let call = CallRequest { timeout, ..*call };
-        Ok(is_offered.then_some(LocalCall { route, call, of: PhantomData }))
+        Ok(is_offered.then_some(LocalCall { route, method, timeout, metadata, of: PhantomData }))
     }
 }
 
@@ -55,12 +69,12 @@ impl<T: Any> LocalCall<'_, T> {
     pub fn run<R>(self, handler: impl FnOnce(&T, &Context<'_>) -> Result<R, Status>) -> Result<R, Status> {
         let mut times = CallTimes::default();
         let result = match scope::current() {
-            None => self.run_with(self.call.timeout, self.call.metadata, &mut times, handler),
-            Some(scope) => Inherited::from(&*scope, self.call.timeout, self.call.metadata)
+            None => self.run_with(self.timeout, self.metadata, &mut times, handler),
+            Some(scope) => Inherited::from(&*scope, self.timeout, self.metadata)
                 .and_then(|inherited| self.run_with(inherited.timeout, Some(&inherited.metadata), &mut times, handler)),
         };
         let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        self.route.stats().record(self.call.method, code, times.elapsed_ns());
+        self.route.stats().record(self.method, code, times.elapsed_ns());
         result
     }
 
@@ -86,7 +100,7 @@ impl<T: Any> LocalCall<'_, T> {
 
 impl<T> fmt::Debug for LocalCall<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalCall").field("call", &self.call).finish_non_exhaustive()
+        f.debug_struct("LocalCall").field("method", &self.method).finish_non_exhaustive()
     }
 }
 

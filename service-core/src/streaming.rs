@@ -10,8 +10,9 @@ use futures_core::Stream;
 use crate::call::CallRequest;
 use crate::calling::InFlight;
 use crate::channel::Channel;
-use crate::context::{Deadline, monotonic_ns};
+use crate::context::Deadline;
 use crate::items::{Incoming, Items, Outgoing, SendItem};
+use crate::scope::{self, Inherited};
 use crate::status::{Code, Outcome, Status};
 use crate::stream::{Opened, Shape};
 use crate::typed::{Owned, Reply, Writable};
@@ -383,8 +384,15 @@ impl Channel {
         let open = || {
             let mut timeout = call.timeout;
             let route = self.route(call.method, &mut timeout)?;
-            let deadline = timeout.map(|timeout| Deadline::starting_at(monotonic_ns(), timeout));
-            let opened = route.transport().open(&CallRequest { method: route.index, timeout, ..*call }, shape)?;
+            let scope = scope::current();
+            let inherited = scope.map(|scope| Inherited::from(&*scope, timeout, call.metadata)).transpose()?;
+            let (timeout, metadata) = match &inherited {
+                None => (timeout, call.metadata),
+                Some(inherited) => (inherited.timeout, Some(&inherited.metadata)),
+            };
+            let deadline = timeout.map(Deadline::after);
+            let request = CallRequest { method: route.index, timeout, metadata, ..*call };
+            let opened = route.transport().open(&request, shape)?;
             Ok((opened, route, deadline))
         };
         let (opened, route, deadline) =

@@ -6,17 +6,25 @@
 //! elsewhere, at run time.
 #![forbid(unsafe_code)]
 
+mod arguments;
+mod batch;
+mod batched;
 mod client;
+mod descriptor;
+mod local;
+mod mock;
 mod naming;
 mod place;
 mod server;
 mod service;
+mod settings;
+mod syntax;
 mod tuple;
 mod types;
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{ItemTrait, parse_macro_input};
+use syn::{ItemTrait, ReturnType, Signature, TraitItem, parse_macro_input};
 
 use service::{Options, Service};
 
@@ -86,14 +94,32 @@ pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) 
 fn expand(options: Options, mut item: ItemTrait) -> TokenStream {
     let written = match Service::read(options, &item) {
         Ok(service) => {
-            let client = client::write(&service);
-            let server = server::write(&service);
-            quote!(#client #server)
+            let parts = [client::write, batch::write, local::write, server::write, mock::write];
+            parts.map(|write| write(&service)).into_iter().collect()
         }
         Err(error) => error.into_compile_error(),
     };
     for bound in [quote!(::core::marker::Send), quote!(::core::marker::Sync), quote!('static)] {
         item.supertraits.push(syn::parse_quote!(#bound));
     }
+    for item in &mut item.items {
+        if let TraitItem::Fn(method) = item {
+            method.attrs.retain(|attr| !settings::is_ours(attr));
+            promise_send(&mut method.sig);
+        }
+    }
     quote!(#item #written)
+}
+
+/// Makes an `async fn` one whose future may go to other threads; implementations still write `async fn`.
+fn promise_send(sig: &mut Signature) {
+    let Some(asyncness) = sig.asyncness.take() else { return };
+    let span = place::at(asyncness.span);
+    let output = match &sig.output {
+        ReturnType::Default => quote!(()),
+        ReturnType::Type(_, output) => quote!(#output),
+    };
+    sig.output = syn::parse_quote_spanned! {span=>
+        -> impl ::core::future::Future<Output = #output> + ::core::marker::Send
+    };
 }
