@@ -179,8 +179,17 @@ impl Window {
     /// If the bytes do not fit before the end.
     #[inline]
     pub(crate) fn copy_in(&self, at: usize, bytes: &[u8]) {
+        assert!(self.try_copy_in(at, bytes, || ()), "a copy does not wrap");
+    }
+
+    /// As [`copy_in`](Self::copy_in) after `first`; does nothing, and says so, if the bytes do not fit before the end.
+    #[inline(always)]
+    pub(crate) fn try_copy_in(&self, at: usize, bytes: &[u8], first: impl FnOnce()) -> bool {
         let offset = self.offset(at);
-        assert!(self.holds(offset, bytes.len()), "a copy does not wrap");
+        if !self.holds(offset, bytes.len()) {
+            return false;
+        }
+        first();
         #[cfg(not(loom))]
         {
             // SAFETY: masked, the offset lies inside the range.
@@ -191,6 +200,7 @@ impl Window {
         }
         #[cfg(loom)]
         copy_words_in(self, at, bytes);
+        true
     }
 
     /// Copies bytes out that a peer may be writing, from `at` modulo the length on; see

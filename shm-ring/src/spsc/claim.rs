@@ -5,7 +5,7 @@ use std::io;
 
 use crate::arena::{ArenaOwner, BlockRef};
 use crate::error::ClaimError;
-use crate::spsc::cursor::{HEADER, Place, Position, UNIT, frame_bytes};
+use crate::spsc::cursor::{HEADER, Place, Position, UNIT};
 use crate::spsc::producer::{BLOCK_FRAME, Core, Look, Room};
 use crate::spsc::word::{Header, Kind};
 use crate::sync::Ordering;
@@ -97,7 +97,7 @@ impl<'a> Claim<'a> {
         self.is_open = false;
         let Self { room: Room { place, block }, len, written, .. } = self;
         let header = match block {
-            None => Header { kind: Kind::Inline, len: written as u32 },
+            None => Header::inline(written),
             Some(block) => {
                 let block = lend(self.core, self.arena, place, block, written, len);
                 if let Some(draft) = &mut self.draft {
@@ -111,7 +111,7 @@ impl<'a> Claim<'a> {
             None => {
                 self.core.clear(end);
                 let first = self.core.link(self.core.tail, place, header);
-                self.core.publish(first, end, 1);
+                self.core.publish(self.core.tail, first, end, 1);
             }
             Some(draft) => {
                 let first = self.core.link(draft.tail, place, header);
@@ -279,21 +279,14 @@ impl<'a> Batch<'a> {
     /// As [`try_claim`](Self::try_claim).
     #[inline(always)]
     pub fn try_send(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
-        let len = payload.len();
-        if len > self.core.ring.inline_limit {
-            return self.try_send_block(payload);
-        }
         let tail = self.draft.tail;
-        let Some(place) = self.core.reserve(tail, frame_bytes(len), Look::Received) else {
-            return Err(self.core.refused);
-        };
-        let (first, end) = self.core.fill(tail, place, payload);
-        self.draft.add(self.core, first, end);
+        let Some(end) = self.core.fill(tail, payload, false) else { return self.send_late(payload) };
+        self.draft.add(self.core, Header::inline(payload.len()).to_word(tail), end);
         Ok(())
     }
 
-    #[cold]
-    fn try_send_block(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
+    #[inline(never)]
+    fn send_late(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
         self.try_claim(payload.len()).map(|claim| claim.send(payload))
     }
 
@@ -304,7 +297,7 @@ impl<'a> Batch<'a> {
         if frames > 0 {
             self.draft.blocks.clear();
             self.core.clear(self.draft.tail);
-            self.core.publish(self.draft.first, self.draft.tail, frames);
+            self.core.publish(self.core.tail, self.draft.first, self.draft.tail, frames);
         }
         frames
     }

@@ -1,5 +1,7 @@
 //! All index arithmetic of the ring: positions, which only grow, and offsets, which wrap.
 
+use crate::raw::LINE;
+
 /// Bytes in which everything is counted: frames begin at, and are as long as, multiples of it.
 pub(super) const UNIT: usize = 16;
 
@@ -41,6 +43,12 @@ impl Position {
     #[inline(always)]
     pub(super) fn plus(self, bytes: usize) -> Self {
         Self(self.0.wrapping_add(bytes as u64))
+    }
+
+    /// Where the line of this position begins.
+    #[inline(always)]
+    pub(super) fn line(self) -> Self {
+        Self(self.0 & !(LINE as u64 - 1))
     }
 
     /// Of two positions that are less than half the counter apart.

@@ -173,27 +173,58 @@ impl Core {
         }
     }
 
+    /// Fills the frame behind `tail` with what is to be found there in the common case: room that is known, and memory up
+    /// to its end. Gives where it ends. `clears`: the header behind it as well.
+    #[inline(always)]
+    pub(super) fn fill(&self, tail: Position, payload: &[u8], clears: bool) -> Option<Position> {
+        let ring = &self.ring;
+        let (len, bytes) = (payload.len(), frame_bytes(payload.len()));
+        if len > ring.inline_limit
+            || bytes as u64 > self.limit.since(tail)
+            || !ring.is_here()
+            || ring.consumer_has_ended()
+        {
+            return None;
+        }
+        let end = tail.plus(bytes);
+        // What lies behind the first line first, because the consumer polls that one: were we to go for another line
+        // between its payload and its header, it would be taken from us and would have to come back.
+        let before = || {
+            self.prefetch(tail, end);
+            if clears {
+                self.clear(end);
+            }
+        };
+        ring.frames.try_copy_in(tail.plus(HEADER).to_index(), payload, before).then_some(end)
+    }
+
     /// Asks for the lines of a frame to come, which the consumer still has: one by one, as the stores reach them, a stream
     /// of small frames would wait for each. Not those next to `end`, which the consumer polls, and not what it has yet
     /// to read.
     #[inline(always)]
-    fn prefetch(&self, end: Position, bytes: usize) {
+    fn prefetch(&self, tail: Position, end: Position) {
         const FRAMES: usize = 16;
         const MOST: usize = 1024;
+        let bytes = end.since(tail) as usize;
         let ahead = (bytes * FRAMES).min(MOST);
-        if bytes < MOST && self.limit.since(end) >= (ahead + bytes) as u64 {
-            for line in (ahead..ahead + bytes).step_by(LINE) {
-                self.ring.frames.prefetch_for_write(end.plus(line).to_index());
+        if bytes >= MOST {
+            return;
+        }
+        let (mut line, to) = (tail.plus(ahead).line(), end.plus(ahead).line());
+        while line != to {
+            line = line.plus(LINE);
+            if self.limit.is_ahead_of(line.plus(LINE)) {
+                self.ring.frames.prefetch_for_write(line.to_index());
             }
         }
     }
 
     /// Makes the frames from the tail up to `end` visible, by the header at the tail; the one at `end` is clear. Wait-free.
     #[inline(always)]
-    pub(super) fn publish(&mut self, first: u64, end: Position, frames: u64) {
+    pub(super) fn publish(&mut self, tail: Position, first: u64, end: Position, frames: u64) {
         // ORDERING: Release, pairs with the Acquire load in `Consumer::find`: whoever sees this header sees the payload,
         // the headers behind it and that the one behind the last is clear (`spsc_publish_relaxed`).
-        self.ring.header(self.tail).store(first, PUBLISH);
+        self.ring.header(tail).store(first, PUBLISH);
         if cfg!(weaken = "spsc_clear_after_publish") {
             self.ring.header(end).store(UNPUBLISHED, Ordering::Relaxed);
         }
@@ -348,21 +379,21 @@ impl Producer {
 
     #[inline(always)]
     fn put(&mut self, payload: &[u8], look: Look) -> Result<(), ClaimError> {
-        let (core, len) = (&mut self.core, payload.len());
-        if len > core.ring.inline_limit {
-            return self.try_send_block(payload);
-        }
+        let core = &mut self.core;
         let tail = core.tail;
-        let Some(place) = core.reserve(tail, frame_bytes(len), look) else { return Err(core.refused) };
-        let (first, end) = core.fill(tail, place, payload);
-        core.publish(first, end, 1);
+        let Some(end) = core.fill(tail, payload, true) else { return self.put_late(payload, look) };
+        core.publish(tail, Header::inline(payload.len()).to_word(tail), end, 1);
         Ok(())
     }
 
-    #[cold]
+    /// What is not the common case: no room is known, the frame wraps, or its payload goes into a block.
     #[inline(never)]
-    fn try_send_block(&mut self, payload: &[u8]) -> Result<(), ClaimError> {
-        self.try_claim(payload.len()).map(|claim| claim.send(payload))
+    fn put_late(&mut self, payload: &[u8], look: Look) -> Result<(), ClaimError> {
+        let Self { core, arena, .. } = self;
+        let (arena, len) = (arena.as_ref(), payload.len());
+        let Some(room) = core.room(arena, core.tail, len, look) else { return Err(core.refused) };
+        Claim::new(core, arena, None, room, len).send(payload);
+        Ok(())
     }
 
     /// As [`try_send`](Self::try_send), but waits while the ring is full.
@@ -454,20 +485,5 @@ fn sleep<T>(space: &Signal, until_ns: Option<u64>, mut look: impl FnMut(Look) ->
 impl Drop for Producer {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Core {
-    /// Fills a frame that has its place. Gives the header that is left to write, and where the frame ends.
-    #[inline(always)]
-    pub(super) fn fill(&self, tail: Position, place: Place, payload: &[u8]) -> (u64, Position) {
-        let header = Header { kind: Kind::Inline, len: payload.len() as u32 };
-        let end = place.start.plus(header.bytes());
-        self.prefetch(end, header.bytes());
-        // What lies behind the first line first, because the consumer polls that one: were we to go for another line
-        // between its payload and its header, it would be taken from us and would have to come back.
-        self.clear(end);
-        self.ring.frames.copy_in(place.start.plus(HEADER).to_index(), payload);
-        (self.link(tail, place, header), end)
     }
 }

@@ -54,6 +54,12 @@ fn stamp(at: Position, kind: Kind) -> u32 {
 }
 
 impl Header {
+    /// Of a frame with so many bytes of payload in it, which are no more than a ring has.
+    #[inline(always)]
+    pub(super) fn inline(len: usize) -> Self {
+        Self { kind: Kind::Inline, len: len as u32 }
+    }
+
     /// The word for a frame at `at`.
     #[inline(always)]
     pub(super) fn to_word(self, at: Position) -> u64 {
