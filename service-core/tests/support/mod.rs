@@ -160,7 +160,12 @@ impl Transport for Loopback {
         reply.decode(result?.bytes())
     }
 
-    fn poll_start(&self, _: &mut Wakers<'_>, call: &CallRequest<'_>) -> Poll<Result<Ticket, Status>> {
+    fn poll_start(
+        &self,
+        _: &mut Wakers<'_>,
+        call: &CallRequest<'_>,
+        _: &mut service_core::Place,
+    ) -> Poll<Result<Ticket, Status>> {
         Poll::Ready(Call::new(call).map(|call| self.start(call)))
     }
 
