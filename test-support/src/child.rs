@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,11 @@ impl Child {
     /// Starts this very program again, in a role, with further environment variables.
     pub fn start<V: AsRef<OsStr>>(role: &'static str, environment: &[(&str, V)]) -> Self {
         Self::start_by(Self::command(), role, environment).expect("a process can be started")
+    }
+
+    /// The same of another file, such as a copy of this program.
+    pub fn start_from<V: AsRef<OsStr>>(program: &Path, role: &'static str, environment: &[(&str, V)]) -> Self {
+        Self::start_by(Command::new(program), role, environment).expect("a process can be started")
     }
 
     /// The same as another user, group of the same number; `None` if this user may not do that, or that user may not run

@@ -40,6 +40,7 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("test-support/src/limits.rs", "maps memory until the kernel gives no more"),
     ("test-support/src/memory.rs", "maps shared memory once more, to be written as a hostile peer would"),
     ("switchboard/examples/price_of_trust.rs", "to be trusted takes a promise"),
+    ("switchboard/tests/trusted.rs", "makes the mode that is a promise"),
     ("test-support/src/storm.rs", "a signal handler, for tests of interrupted system calls"),
     ("benches/src/bare/memory.rs", "rings without checks, to hold the checked ones against"),
     ("benches/src/transport/shaq.rs", "joining a ring of shaq's is unsafe"),

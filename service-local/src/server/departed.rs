@@ -39,7 +39,10 @@ impl Departed {
         let unused: Vec<_> = lanes.extract_if(.., |lane| Arc::strong_count(lane) == 1).collect();
         let again = (!lanes.is_empty()).then(|| clock::kernel_ns().saturating_add(AGAIN_NS));
         drop(lanes);
-        drop(unused);
+        for lane in unused {
+            let party = Arc::clone(&lane.party);
+            party.time.take(|| drop(lane));
+        }
         again
     }
 

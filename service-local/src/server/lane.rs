@@ -197,7 +197,7 @@ impl Lane {
     fn end(&self) {
         self.broken.store(true, Ordering::Relaxed);
         self.leave();
-        // The watcher thread hears of it and rings for the lane, so that a worker retires it.
+        // The thread of the door hears of it and rings for the lane, so that a worker retires it.
         self.connection.hang_up();
     }
 

@@ -26,10 +26,13 @@ const UNIT_WORDS: usize = 16;
 /// Words at the beginning of a lane that are no cells: header, `watch`, `closed`.
 const FIRST_WORDS: usize = 48;
 
-/// Where the words are, in a lane, by which its client gives blocks of replies back: behind 128 cells, as many slots, and
+/// Where the arenas begin in a lane: behind 128 cells, as many slots, and two line pairs that tell of finished calls.
+const ARENAS_AT: usize = FIRST_WORDS + 258 * UNIT_WORDS;
+
+/// Where the words are, in a lane, by which its client gives blocks of replies back: behind
 /// the request arena, which has a line pair of words and 28 KiB of blocks. In memory of the whole lane one line pair of
 /// them, for its own blocks; in the part that an isolated client may write, those for added segments follow, up to the end.
-const GIVEN_BACK_AT: usize = FIRST_WORDS + 256 * UNIT_WORDS + UNIT_WORDS + (28 << 10) / 8;
+const GIVEN_BACK_AT: usize = ARENAS_AT + UNIT_WORDS + (28 << 10) / 8;
 
 /// Writes of one step. A client that broke the protocol is shown out, so a step has a connection of its own.
 const WRITES: u64 = 200;
@@ -55,12 +58,11 @@ fn is_trusted_payload(memory: &Memory, word: usize) -> bool {
     const RETURNED: usize = 8;
     /// The same in an added segment, and its header.
     const RETURNED_ADDED: usize = 32;
-    let slots_end = FIRST_WORDS + 256 * UNIT_WORDS;
     match memory.name() {
-        "switchboard-lane" if word >= slots_end => {
+        "switchboard-lane" if word >= ARENAS_AT => {
             // Two arenas of one shape.
-            let arena = (memory.words() - slots_end) / 2;
-            (word - slots_end) % arena >= RETURNED
+            let arena = (memory.words() - ARENAS_AT) / 2;
+            (word - ARENAS_AT) % arena >= RETURNED
         }
         // Isolated clients have `up` instead of `lane`, and their requests are copied out.
         "switchboard-requests" | "switchboard-replies" => word >= RETURNED_ADDED,
