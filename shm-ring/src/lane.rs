@@ -425,11 +425,13 @@ mod tests {
     fn the_sections_of_a_lane_lie_one_behind_the_other_and_fill_it() {
         let whole = layout();
         let places = |lane: &LaneLayout| [lane.slots_at(), lane.requests_at(), lane.replies_at()];
-        assert_eq!(places(&whole), [384 + 4 * 128, 384 + 8 * 128, 384 + 8 * 128 + 128 + 2048]);
-        assert_eq!(whole.bytes(), 384 + 8 * 128 + 2 * (128 + 2048));
+        // The set of finished calls: a pair of lines for what the client wants, and one for up to 1,024 bits.
+        let requests_at = 384 + 8 * 128 + 256;
+        assert_eq!(places(&whole), [384 + 4 * 128, requests_at, requests_at + 128 + 2048]);
+        assert_eq!(whole.bytes(), requests_at + 2 * (128 + 2048));
         let (up, down) = whole.apart();
         assert_eq!(places(&up), places(&whole));
-        assert_eq!((up.added_at(), up.bytes()), (384 + 8 * 128 + 128 + 2048 + 128, up.added_at() + 60 * 16 * 8));
+        assert_eq!((up.added_at(), up.bytes()), (requests_at + 128 + 2048 + 128, up.added_at() + 60 * 16 * 8));
         assert_eq!(down.bytes(), 384 + 2048);
         for lane in [whole, up] {
             assert_eq!(LaneLayout::from_params(&lane.params()).unwrap(), lane);
