@@ -71,7 +71,7 @@ impl Ring {
 }
 
 impl<M: Message> Outlet<M> for Producer {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, message: &M) -> Result<(), Failure> {
         Ok(self.send(message.bytes())?)
     }

@@ -203,14 +203,11 @@ impl Core {
     /// to read.
     #[inline(always)]
     fn prefetch(&self, tail: Position, end: Position) {
-        const FRAMES: usize = 16;
-        const MOST: usize = 1024;
-        let bytes = end.since(tail) as usize;
-        let ahead = (bytes * FRAMES).min(MOST);
-        if bytes >= MOST {
+        const AHEAD: usize = 1024;
+        if end.since(tail) >= AHEAD as u64 {
             return;
         }
-        let (mut line, to) = (tail.plus(ahead).line(), end.plus(ahead).line());
+        let (mut line, to) = (tail.plus(AHEAD).line(), end.plus(AHEAD).line());
         while line != to {
             line = line.plus(LINE);
             if self.limit.is_ahead_of(line.plus(LINE)) {
