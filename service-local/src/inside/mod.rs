@@ -8,24 +8,29 @@
 mod guests;
 mod places;
 mod probe;
+mod sitting;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context as Wakers, Poll};
 use std::time::Duration;
 
 use service_core::{
-    CallRequest, CallTimes, Code, Context, Decode, Encode, Encoded, Form, Metadata, MethodIndex, Outcome, ReplySink,
-    ServiceDescriptor, Sink, Status, Transport, encode_small, scope,
+    CallFuture, CallRequest, CallTimes, Code, Context, Decode, Encode, Encoded, Form, Handler, Metadata, MethodIndex,
+    Opened, Outcome, ReplySink, ServerCall, ServiceDescriptor, Shape, Sink, Status, StreamReceiver, StreamSender,
+    Style, Ticket, Transport, encode_small, scope,
 };
 use shm_ring::clock;
 
 pub(crate) use self::guests::Guests;
 pub(crate) use self::places::{Place, find};
 use self::probe::{InsideScope, Probe, own_caller};
+use self::sitting::{HandlersEnds, Sitting, SittingCall, SittingWork, Sittings};
 use crate::copy::{Copy, with_callers_room};
 use crate::errors;
 use crate::server::{Hub, bad_handler, panicked};
+use crate::stream::{Ends, Peer, Receiver, Rings, Sender};
 
 /// Longest message that is kept on the stack, in bytes.
 const SMALL: usize = 256;
@@ -33,11 +38,12 @@ const SMALL: usize = 256;
 /// A service of this process, as its clients here call it.
 pub(crate) struct Inside {
     hub: Arc<Hub>,
+    sittings: Sittings,
 }
 
 impl Inside {
     pub(crate) fn new(hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new(Self { hub })
+        Arc::new(Self { hub, sittings: Sittings::default() })
     }
 
     /// What every call has around it: the service stays while it runs, panics end here, it is counted, and what it calls
@@ -78,6 +84,34 @@ impl Inside {
         result
     }
 
+    /// Begins a call that is answered later; gives the client's ends of its streams.
+    fn begin(&self, call: &CallRequest<'_>, shape: Shape) -> Result<(Arc<Sitting>, Ends), Status> {
+        // The service stays until the call is known to it.
+        let _guest = self.hub.guests.enter(&self.hub).ok_or_else(|| self.gone())?;
+        let sitting = Sitting::new(&self.hub, call)?;
+        let rings = Rings::heap(shape).and_then(|rings| {
+            let trust = shm_ring::Trust::CHECKED;
+            Ok((rings.client_ends(trust)?, rings.server_ends(trust)?))
+        });
+        let (ours, Ends { producer, consumer }) = rings.map_err(|error| errors::not_run(&error))?;
+        let peer = || Peer::of_process(std::process::id());
+        let ends = HandlersEnds {
+            receiver: consumer
+                .map(|consumer| Box::new(Receiver::new(consumer, None, peer(), None)) as Box<dyn StreamReceiver>),
+            sender: producer.map(|producer| Box::new(Sender::new(producer, peer(), None)) as Box<dyn StreamSender>),
+        };
+        let call = Box::new(SittingCall::new(&sitting, ends));
+        let style = self.hub.style(call.method());
+        let handler = Arc::clone(&self.hub.handler);
+        let code: CallFuture = match style {
+            Style::Plain => Box::pin(async move { run_plain(&*handler, call) }),
+            // The handler's own code may begin here, so it does when it is polled.
+            Style::Task | Style::Thread => Box::pin(async move { handler.start(call).await }),
+        };
+        self.hub.run_for_guest(SittingWork::new(code, Arc::clone(&sitting)), style);
+        Ok((sitting, ours))
+    }
+
     #[cold]
     fn bad_handler(&self, method: MethodIndex, what: &str) -> Status {
         bad_handler(&*self.hub.handler, &self.hub.instance, method, what)
@@ -106,6 +140,13 @@ impl Transport for Inside {
     }
 
     fn call(&self, call: &CallRequest<'_>, reply: &mut dyn Decode, times: &mut CallTimes) -> Result<(), Status> {
+        if self.hub.style(call.method) != Style::Plain {
+            let sitting = self.begin(call, Shape::Unary)?.0;
+            times.started_ns = sitting.started_ns();
+            let result = sitting.wait(reply);
+            times.ended_ns = clock::now_ns();
+            return result;
+        }
         with_encoded(call.message, Outcome::NotRun, |request| {
             let mut answer = Answer { reply, decoded: None };
             self.around(call.method, call.timeout, call.metadata, times, |ctx| {
@@ -117,6 +158,53 @@ impl Transport for Inside {
                 decoded.unwrap_or_else(|| Err(self.bad_handler(call.method, "returned without a reply")))
             })
         })?
+    }
+
+    fn poll_start(
+        &self,
+        _: &mut Wakers<'_>,
+        call: &CallRequest<'_>,
+        _: &mut service_core::Place,
+    ) -> Poll<Result<Ticket, Status>> {
+        Poll::Ready(self.begin(call, Shape::Unary).map(|(sitting, _)| self.sittings.add(sitting)))
+    }
+
+    fn start_all(&self, calls: &[CallRequest<'_>], tickets: &mut Vec<Ticket>) -> Result<(), Status> {
+        for call in calls {
+            let (sitting, _) = self.begin(call, Shape::Unary)?;
+            tickets.push(self.sittings.add(sitting));
+        }
+        Ok(())
+    }
+
+    fn poll(&self, cx: &mut Wakers<'_>, ticket: &Ticket, reply: &mut (dyn Decode + Send)) -> Poll<Result<(), Status>> {
+        let sitting = self.sittings.get(ticket).ok_or_else(is_over)?;
+        let polled = sitting.poll(cx, reply);
+        if polled.is_ready() {
+            self.sittings.take(ticket);
+        }
+        polled
+    }
+
+    fn wait(&self, ticket: Ticket, reply: &mut dyn Decode) -> Result<(), Status> {
+        self.sittings.take(&ticket).ok_or_else(is_over)?.wait(reply)
+    }
+
+    fn cancel(&self, ticket: Ticket) {
+        if let Some(sitting) = self.sittings.take(&ticket) {
+            sitting.give_up();
+        }
+    }
+
+    fn open(&self, call: &CallRequest<'_>, shape: Shape) -> Result<Opened, Status> {
+        let (sitting, ends) = self.begin(call, shape)?;
+        let peer = || Peer::new(self.hub.instance.as_str());
+        let sender =
+            ends.producer.map(|producer| Box::new(Sender::new(producer, peer(), None)) as Box<dyn StreamSender>);
+        let receiver = ends
+            .consumer
+            .map(|consumer| Box::new(Receiver::new(consumer, None, peer(), None)) as Box<dyn StreamReceiver>);
+        Ok(Opened { ticket: self.sittings.add(sitting), sender, receiver })
     }
 
     fn local(&self) -> Option<&dyn Any> {
@@ -133,6 +221,46 @@ impl Transport for Inside {
     ) -> Result<(), Status> {
         self.around(method, timeout, metadata, times, run)
     }
+}
+
+/// Runs a plain handler for a caller who is not there.
+fn run_plain(handler: &dyn Handler, call: Box<SittingCall>) {
+    struct Keep(Option<rkyv::util::AlignedVec>);
+    impl ReplySink for Keep {
+        fn send(&mut self, message: &dyn Encode) -> Result<(), Status> {
+            if self.0.is_some() {
+                return Err(Status::internal("a call is answered once; the handler tried again"));
+            }
+            self.0 = Some(with_encoded(message, Outcome::Ran, service_core::envelope::aligned)?);
+            Ok(())
+        }
+    }
+    let mut kept = Keep(None);
+    let ctx = call.context();
+    let result = match call.form() {
+        Form::Typed => handler.call(&ctx, call.method(), call.request(), &mut kept),
+        Form::Dynamic => handler.call_dynamic(&ctx, call.method(), call.request(), &mut kept),
+    };
+    match (result, kept.0) {
+        (Ok(()), Some(reply)) => call.reply(&Written(&reply)),
+        // Dropped, it is answered as one whose handler gave no answer.
+        (Ok(()), None) => drop(call),
+        (Err(status), _) => call.fail(status),
+    }
+}
+
+/// A message that is written already.
+struct Written<'a>(&'a [u8]);
+
+impl Encode for Written<'_> {
+    fn encode(&self, sink: &mut Sink<'_>) -> Result<(), service_core::EncodeError> {
+        Ok(sink.write(self.0)?)
+    }
+}
+
+#[cold]
+fn is_over() -> Status {
+    Status::internal("the call's end was seen before")
 }
 
 /// Takes a handler's reply to its caller at once: both are the same thread.

@@ -73,7 +73,7 @@ impl Crew {
 
 impl Hub {
     /// A worker is about to wait for another service; see [`service_core::scope::Scope::about_to_wait`]. Other threads may.
-    pub(super) fn about_to_wait(self: &Arc<Self>) -> bool {
+    pub(crate) fn about_to_wait(self: &Arc<Self>) -> bool {
         if !worker::works_for(self) {
             return true;
         }
@@ -93,7 +93,7 @@ impl Hub {
     }
 
     /// The wait is over.
-    pub(super) fn resumed(&self) {
+    pub(crate) fn resumed(&self) {
         if worker::works_for(self) {
             self.crew.state().waiting -= 1;
             if self.is_stopping() {

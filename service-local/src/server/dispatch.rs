@@ -196,7 +196,7 @@ impl Hub {
         let Ok(code) = job.run(|| Arc::clone(&self.handler).start(call)) else { return Dispatched::Settled };
         let work = Work::new(code, job, live);
         match (self.style(meta.method), &self.spawner) {
-            (Style::Thread, _) => self.threads.run(&self.instance, work),
+            (Style::Thread, _) => self.threads.run(&self.instance, Box::new(work)),
             (_, Some(spawner)) => spawner.spawn(Box::pin(work)),
             (_, None) => self.begin(work),
         }

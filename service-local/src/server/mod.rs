@@ -24,6 +24,7 @@ mod worker;
 
 pub(crate) use dispatch::{bad_handler, panicked};
 pub(crate) use reply::BlockSink;
+pub(crate) use tasks::Errand;
 
 use std::fmt;
 use std::os::fd::OwnedFd;

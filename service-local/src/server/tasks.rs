@@ -13,7 +13,7 @@ use std::task::{Context as Wakers, Poll};
 use async_task::{Runnable, Task};
 use crossbeam_queue::SegQueue;
 use crossbeam_utils::CachePadded;
-use service_core::CallFuture;
+use service_core::{CallFuture, Style};
 
 use super::Hub;
 use super::call::Job;
@@ -128,6 +128,34 @@ impl Drop for Live {
     }
 }
 
+/// What is done for one call: its handler's code, and an answer in any case.
+pub(crate) trait Errand: Future<Output = ()> + Unpin + Send {
+    /// Gives the call up for want of something, before any of its code has run.
+    fn refuse(self: Box<Self>, status: &service_core::Status);
+}
+
+/// An errand of somebody of this process, counted and known to the service while it lasts.
+struct Guested<E> {
+    // Dropped first: what the errand holds may be what is waited for.
+    errand: E,
+    handle: u64,
+    live: Live,
+}
+
+impl<E: Errand> Future for Guested<E> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Wakers<'_>) -> Poll<()> {
+        Pin::new(&mut self.errand).poll(cx)
+    }
+}
+
+impl<E> Drop for Guested<E> {
+    fn drop(&mut self) {
+        self.live.0.forget_task(self.handle);
+    }
+}
+
 /// The work of one call.
 pub(super) struct Work {
     // Dropped first: what the handler's code holds may be what is waited for.
@@ -147,9 +175,10 @@ impl Work {
     pub(super) fn new(code: CallFuture, job: Arc<Job>, live: Live) -> Self {
         Self { code: Some(code), job, handle: None, _live: live }
     }
+}
 
-    /// Gives the call up for want of something, before any of its code has run.
-    pub(super) fn refuse(mut self, status: &service_core::Status) {
+impl Errand for Work {
+    fn refuse(mut self: Box<Self>, status: &service_core::Status) {
         let job = Arc::clone(&self.job);
         job.refuse(status, || self.code = None);
     }
@@ -174,10 +203,7 @@ impl Drop for Work {
         // The code may have gone on after the answer.
         self.job.settle();
         if let Some(handle) = self.handle {
-            let handle = self.job.hub.tasks.handles().remove(&handle);
-            if let Some(task) = handle {
-                task.detach();
-            }
+            self.job.hub.forget_task(handle);
         }
     }
 }
@@ -191,6 +217,33 @@ impl Hub {
         let (runnable, task) = async_task::spawn(work, move |runnable| hub.schedule(runnable));
         self.tasks.keep(id, task);
         runnable.run();
+    }
+
+    /// Has an errand of somebody of this process run: by a first poll on this thread, or, if its first step may take long,
+    /// by a worker.
+    pub(crate) fn run_for_guest(self: &Arc<Self>, errand: impl Errand + 'static, style: Style) {
+        match (style, &self.spawner) {
+            (Style::Thread, _) => return self.threads.run(&self.instance, Box::new(errand)),
+            (Style::Task, Some(spawner)) => return spawner.spawn(Box::pin(errand)),
+            _ => {}
+        }
+        let handle = self.tasks.issued.fetch_add(1, Ordering::Relaxed);
+        let guested = Guested { errand, handle, live: Live::new(self) };
+        let hub = Arc::clone(self);
+        let (runnable, task) = async_task::spawn(guested, move |runnable| hub.schedule(runnable));
+        self.tasks.keep(handle, task);
+        match style {
+            Style::Task => drop(runnable.run()),
+            _ => self.schedule(runnable),
+        }
+    }
+
+    /// A call's work has ended.
+    fn forget_task(&self, handle: u64) {
+        let handle = self.tasks.handles().remove(&handle);
+        if let Some(task) = handle {
+            task.detach();
+        }
     }
 
     /// Puts a future into the queue that was woken.

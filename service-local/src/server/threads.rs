@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use service_core::{Code, Outcome, Status};
 
-use super::tasks::Work;
+use super::tasks::Errand;
 
 /// Most threads of one service, and so most calls of this kind at once.
 const MAX_THREADS: usize = 256;
@@ -17,7 +17,7 @@ const MAX_THREADS: usize = 256;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// A pool that grows while all of its threads have work.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Threads {
     state: Mutex<State>,
     /// There is work, or will be none.
@@ -26,9 +26,9 @@ pub(super) struct Threads {
     ended: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
-    waiting: VecDeque<Work>,
+    waiting: VecDeque<Box<dyn Errand>>,
     /// Threads without work.
     idle: usize,
     threads: usize,
@@ -42,7 +42,7 @@ impl Threads {
 
     /// Has the work of a call done by a thread of its own. Starts one if none is idle. A call for which there is no thread
     /// is answered so.
-    pub(super) fn run(self: &Arc<Self>, instance: &str, work: Work) {
+    pub(super) fn run(self: &Arc<Self>, instance: &str, work: Box<dyn Errand>) {
         let mut state = self.state();
         state.waiting.push_back(work);
         if state.idle >= state.waiting.len() {
@@ -120,9 +120,9 @@ impl Wake for Unpark {
 }
 
 /// Polls a future to its end on this thread.
-fn see_through(mut work: Work, waker: &Waker) {
+fn see_through(mut work: Box<dyn Errand>, waker: &Waker) {
     let mut wakers = Wakers::from_waker(waker);
-    while std::pin::Pin::new(&mut work).poll(&mut wakers).is_pending() {
+    while std::pin::Pin::new(&mut *work).poll(&mut wakers).is_pending() {
         std::thread::park();
     }
 }

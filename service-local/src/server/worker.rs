@@ -555,7 +555,7 @@ impl Hub {
     }
 
     /// How a method is run.
-    pub(super) fn style(&self, method: MethodIndex) -> Style {
+    pub(crate) fn style(&self, method: MethodIndex) -> Style {
         self.traits(method).map_or(Style::Plain, |traits| traits.style)
     }
 
