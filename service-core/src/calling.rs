@@ -34,7 +34,17 @@ impl InFlight {
         reply: &mut Reply<R>,
     ) -> Poll<Result<(), Status>> {
         let Some(ticket) = &self.ticket else { return Poll::Ready(Err(seen_before())) };
-        let result = ready!(self.route.transport().poll(cx, ticket, reply));
+        let result = match self.route.transport().poll(cx, ticket, reply) {
+            Poll::Ready(result) => result,
+            Poll::Pending => match scope::current() {
+                // In a task that answers a call: as long as that is waited for.
+                Some(scope) if scope.poll_cancelled(cx).is_ready() => {
+                    self.route.transport().cancel(*ticket);
+                    Err(not_waited_for())
+                }
+                _ => return Poll::Pending,
+            },
+        };
         self.ended(&result);
         Poll::Ready(result)
     }
@@ -62,6 +72,12 @@ impl Drop for InFlight {
             self.route.transport().cancel(ticket);
         }
     }
+}
+
+#[cold]
+fn not_waited_for() -> Status {
+    let text = "given up: nobody waits any more for the call that made this one";
+    Status::new(Code::Cancelled, Outcome::MayHaveRun, text)
 }
 
 #[cold]

@@ -25,7 +25,7 @@ pub trait Scope: Send + Sync {
     /// Whether nobody waits for the answer any more.
     fn is_cancelled(&self) -> bool;
 
-    /// The same for a task: is woken when that comes about.
+    /// The same for a task: is woken when that comes about. Not for the deadline, which calls inherit.
     fn poll_cancelled(&self, cx: &mut Wakers<'_>) -> Poll<()>;
 
     /// What came beside its arguments.

@@ -134,8 +134,13 @@ impl Job {
         self.finish(responder);
     }
 
-    fn finish(&self, mut responder: Responder<'_>) {
+    /// Takes back by what it would be woken: nobody is to be woken for it any more.
+    pub(super) fn settle(&self) {
         self.alarms.settle(&self.lane, self.call);
+    }
+
+    fn finish(&self, mut responder: Responder<'_>) {
+        self.settle();
         let code = responder.finish();
         let ns = clock::now_ns().saturating_sub(self.started_ns);
         self.hub.stats.record(self.method, code, ns);
@@ -162,7 +167,7 @@ impl Scope for Job {
     }
 
     fn poll_cancelled(&self, cx: &mut Wakers<'_>) -> Poll<()> {
-        CancelProbe::poll_cancelled(self, cx)
+        self.alarms.poll_cancelled(&self.lane, self.call, None, cx.waker())
     }
 
     fn metadata(&self) -> Option<Arc<Metadata>> {

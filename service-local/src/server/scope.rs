@@ -81,9 +81,9 @@ impl WorkerScope {
     }
 
     /// For whoever awaits the end of the caller's patience.
-    pub(super) fn watch(&self, waker: &Waker) -> Poll<()> {
+    fn watch(&self, deadline: Option<Deadline>, waker: &Waker) -> Poll<()> {
         match self.lane() {
-            Some(lane) => self.alarms.poll_cancelled(&lane, self.call(), Scope::deadline(self), waker),
+            Some(lane) => self.alarms.poll_cancelled(&lane, self.call(), deadline, waker),
             None => Poll::Pending,
         }
     }
@@ -100,7 +100,7 @@ impl Scope for WorkerScope {
     }
 
     fn poll_cancelled(&self, cx: &mut Wakers<'_>) -> Poll<()> {
-        self.watch(cx.waker())
+        self.watch(None, cx.waker())
     }
 
     fn metadata(&self) -> Option<Arc<Metadata>> {
@@ -129,6 +129,6 @@ impl CancelProbe for SlotProbe<'_> {
     }
 
     fn poll_cancelled(&self, cx: &mut Wakers<'_>) -> Poll<()> {
-        self.scope.watch(cx.waker())
+        self.scope.watch(self.scope.deadline(), cx.waker())
     }
 }

@@ -171,6 +171,8 @@ impl Future for Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
+        // The code may have gone on after the answer.
+        self.job.settle();
         if let Some(handle) = self.handle {
             let handle = self.job.hub.tasks.handles().remove(&handle);
             if let Some(task) = handle {

@@ -157,11 +157,21 @@ impl Client {
         self.call_within(method, number, None)
     }
 
-    pub fn call_within(&self, method: &str, number: u64, timeout: Option<Duration>) -> Result<u64, Status> {
+    fn index(&self, method: &str) -> MethodIndex {
         let index = self.names.methods.iter().position(|known| known.name == method).expect("a method of the desk");
+        MethodIndex(index as u16)
+    }
+
+    /// As a task calls.
+    pub async fn call_async(&self, method: &str, number: u64) -> Result<u64, Status> {
+        let arguments = (number,);
+        self.channel.call_async(CallRequest::new(self.index(method), None, &Message(&arguments))).await
+    }
+
+    pub fn call_within(&self, method: &str, number: u64, timeout: Option<Duration>) -> Result<u64, Status> {
         let mut reply = Reply::<u64>::new();
         let message = Message(&(number,));
-        self.channel.call(&CallRequest::new(MethodIndex(index as u16), timeout, &message), &mut reply)?;
+        self.channel.call(&CallRequest::new(self.index(method), timeout, &message), &mut reply)?;
         reply.into_value()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock, mpsc};
+use std::task::{Context as Wakers, Waker};
 use std::time::{Duration, Instant};
 
 use service_core::{Code, Outcome};
@@ -215,4 +216,93 @@ fn the_death_of_a_caller_is_told_over_two_hops() {
     assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok("cancelled"));
     let status = told_of_first.recv_timeout(Duration::from_secs(30)).unwrap().unwrap_err();
     assert_eq!((status.code(), status.outcome()), (Code::Cancelled, Outcome::MayHaveRun), "{status}");
+}
+
+#[test]
+fn a_future_that_is_dropped_is_told_over_two_hops() {
+    let host = Host::new();
+    let (tells, told) = mpsc::channel();
+    let last = Desk::new().task("hold", move |call| {
+        let tells = tells.clone();
+        async move {
+            tells.send("begun").unwrap();
+            call.context().cancelled().await;
+            tells.send("cancelled").unwrap();
+        }
+    });
+    let _last = host.serve("desk.last", last);
+    let to_last = host.client("desk.last", &["hold"]);
+    let (tells, told_of_first) = mpsc::channel();
+    let (of_task, of_thread, tells_of_task, tells_of_thread) =
+        (to_last.clone(), to_last.clone(), tells.clone(), tells.clone());
+    let first = Desk::new()
+        .plain("plain", move |_, number| {
+            let result = to_last.call("hold", number);
+            tells.send(result.clone()).unwrap();
+            result
+        })
+        .task("task", move |call| {
+            let (client, tells) = (of_task.clone(), tells_of_task.clone());
+            async move {
+                let result = client.call_async("hold", number(&*call)).await;
+                tells.send(result).unwrap();
+            }
+        })
+        .thread("thread", move |call| {
+            let (client, tells) = (of_thread.clone(), tells_of_thread.clone());
+            async move {
+                let result = client.call("hold", number(&*call));
+                tells.send(result).unwrap();
+            }
+        });
+    let _first = host.serve("desk.first", first);
+    let client = host.client("desk.first", &["plain", "task", "thread"]);
+    for method in ["plain", "task", "thread"] {
+        for _ in 0..3 {
+            let mut call = Box::pin(client.call_async(method, 0));
+            assert!(call.as_mut().poll(&mut Wakers::from_waker(Waker::noop())).is_pending());
+            assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok("begun"), "{method}");
+            drop(call);
+            assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok("cancelled"), "{method}");
+            let status = told_of_first.recv_timeout(Duration::from_secs(30)).unwrap().unwrap_err();
+            assert_eq!((status.code(), status.outcome()), (Code::Cancelled, Outcome::MayHaveRun), "{method}: {status}");
+        }
+    }
+}
+
+#[test]
+fn asynchronous_chains_come_back_and_keep_nobody() {
+    let host = Host::new();
+    let (a, b) = (Later::default(), Later::default());
+    let desk = |other: &Later| {
+        let other = Arc::clone(other);
+        Desk::new().task("count", move |call| {
+            let other = other.get().cloned();
+            async move {
+                let left = number(&*call);
+                let below = match other {
+                    Some(other) if left > 0 => other.call_async("count", left - 1).await.map(|below| below + 1),
+                    _ => Ok(0),
+                };
+                match below {
+                    Ok(count) => answer(call, count),
+                    Err(status) => call.fail(status),
+                }
+            }
+        })
+    };
+    let _running = (host.serve("desk.a", desk(&b)), host.serve("desk.b", desk(&a)));
+    let _ = a.set(host.client("desk.a", &["count"]));
+    let _ = b.set(host.client("desk.b", &["count"]));
+    let client = a.get().unwrap();
+    std::thread::scope(|scope| {
+        for left in [0, 1, 2, 7, 32, 32, 32, 32] {
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    assert_eq!(client.call("count", left), Ok(left));
+                }
+            });
+        }
+    });
+    assert_eq!(client.call("count", 33).unwrap_err().code(), Code::FailedPrecondition);
 }
