@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Hub;
-use super::worker;
+use super::{role, worker};
 
 /// Most workers beyond those that the service was started with.
 const MAX_SPARE: usize = 64;
@@ -77,7 +77,7 @@ impl Hub {
         if !worker::works_for(self) {
             return true;
         }
-        worker::let_go_of_role(self);
+        role::let_go(self);
         let mut state = self.crew.state();
         state.waiting += 1;
         let free = state.workers - state.waiting;

@@ -17,28 +17,18 @@ use std::thread::JoinHandle;
 use async_task::Runnable;
 use service_core::{MethodIndex, Style, scope};
 use shm_ring::Woken;
-use shm_ring::cells::Consumer;
 use shm_ring::clock;
-use shm_ring::ready::{Bell, Park};
-use try_lock::Locked;
+use shm_ring::ready::Bell;
 
 use super::Hub;
 use super::dispatch::{Dispatched, Hands};
-use super::lane::{Lane, Take, scan, try_take};
+use super::lane::Lane;
+use super::poller::{Found, Parked};
+use super::role::{self, Role};
 use super::scope::WorkerScope;
 use super::tasks::Live;
 use crate::copy::Copy;
 use crate::frame::Cell;
-
-/// Most lanes that are polled before polling others ends.
-const MAX_HOT: usize = 8;
-
-/// Of so many looks at the hot lanes one goes past held claims. Rare (some ten microseconds), because such a look reads
-/// every cell, and the lines of the free ones are where their producers want them.
-const THOROUGH: u32 = 4096;
-
-/// How long a look into every lane, for a ring without a ready bit, keeps others from following.
-const SWEEP_NS: u64 = 50_000_000;
 
 /// Up to this mean duration a handler runs without another worker being woken: about what a wake-up costs.
 const SHORT_NS: u32 = 20_000;
@@ -79,218 +69,6 @@ impl MethodTraits {
     }
 }
 
-/// A lane whose producer knows that it is polled.
-#[derive(Debug)]
-struct Hot {
-    lane: Arc<Lane>,
-    consumer: Consumer,
-    /// It rang: until a scan finds it empty its callers may be asleep.
-    rang: bool,
-}
-
-/// What goes with the role.
-#[derive(Debug, Default)]
-pub(super) struct Poller {
-    /// The order is that of the last frame, oldest first.
-    hot: Vec<Hot>,
-    announced: Vec<u32>,
-    looks: u32,
-    /// Clients were told that we sleep.
-    asleep: bool,
-    /// Somebody has rung, and nothing was found since.
-    woken: bool,
-    /// No look into every lane before this time.
-    sweep_at_ns: u64,
-    /// Futures that were woken come before frames at the next look.
-    tasks_first: bool,
-}
-
-/// What a look has found.
-enum Found {
-    /// A frame of the lane with this index in `hot`.
-    Frame(usize),
-    /// A future that was woken.
-    Task(Runnable),
-}
-
-impl Poller {
-    /// Looks at everything once. Frames and futures take turns.
-    #[inline]
-    fn look(&mut self, hub: &Hub, cell: &mut Cell) -> Option<Found> {
-        if self.tasks_first
-            && let Some(task) = hub.tasks.take()
-        {
-            self.tasks_first = false;
-            return Some(Found::Task(task));
-        }
-        let frame = self.look_for_frame(hub, cell);
-        self.tasks_first = true;
-        frame.map(Found::Frame)
-    }
-
-    /// The index in `hot` of the lane that a frame was taken from.
-    #[inline]
-    fn look_for_frame(&mut self, hub: &Hub, cell: &mut Cell) -> Option<usize> {
-        let announced = &mut self.announced;
-        hub.ready.take_ready(hub.lanes.used(), |index| announced.push(index));
-        self.looks = self.looks.wrapping_add(1);
-        let mut thorough = self.looks.is_multiple_of(THOROUGH);
-        if !self.announced.is_empty() {
-            self.heat_announced(hub);
-            thorough = true;
-        }
-        let mut i = 0;
-        while let Some(hot) = self.hot.get_mut(i) {
-            match if thorough { scan(&mut hot.consumer, cell) } else { try_take(&mut hot.consumer, cell) } {
-                Take::Frame if hot.lane.is_broken() => hub.let_go(self.hot.remove(i)),
-                Take::Frame => return Some(self.last(i)),
-                Take::Nothing if !hot.lane.is_leaving() => {
-                    hot.rang &= !thorough;
-                    i += 1;
-                }
-                // Not a frame of the departed may be missed behind a claim that it held when it died.
-                Take::Nothing if scan(&mut hot.consumer, cell) == Take::Frame => return Some(self.last(i)),
-                Take::Nothing => hub.let_go(self.hot.remove(i)),
-                Take::Corrupt => {
-                    hot.lane.throw_out();
-                    hub.let_go(self.hot.remove(i));
-                }
-            }
-        }
-        None
-    }
-
-    /// Moves a lane behind the others, which come first next time.
-    fn last(&mut self, i: usize) -> usize {
-        self.hot[i..].rotate_left(1);
-        self.hot.len() - 1
-    }
-
-    #[cold]
-    fn heat_announced(&mut self, hub: &Hub) {
-        let mut announced = std::mem::take(&mut self.announced);
-        for index in announced.drain(..) {
-            let Some(lane) = hub.lanes.get(index) else { continue };
-            if let Some(hot) = self.hot.iter_mut().find(|hot| Arc::ptr_eq(&hot.lane, &lane)) {
-                hot.rang = true;
-                continue;
-            }
-            for _ in MAX_HOT..=self.hot.len() {
-                self.cool_oldest(hub);
-            }
-            // Whoever has the role is the only one who takes it out or puts it back.
-            let Some(consumer) = lane.take_consumer() else { continue };
-            lane.shared.watch().heat();
-            self.hot.push(Hot { lane, consumer, rang: true });
-        }
-        // Kept for its memory.
-        self.announced = announced;
-    }
-
-    /// Makes room among the hot lanes; if the oldest has work just now it stays, and there is one more for a while.
-    fn cool_oldest(&mut self, hub: &Hub) {
-        let Hot { lane, consumer, .. } = &self.hot[0];
-        let busy = hub.ready.cool(lane.shared.watch(), || consumer.has_committed().then_some(()));
-        if busy.is_none() {
-            hub.let_go(self.hot.remove(0));
-        } else {
-            self.hot.rotate_left(1);
-        }
-    }
-
-    /// Whether a caller may be asleep behind a frame that is not taken yet.
-    #[inline]
-    fn owes(&mut self, hub: &Hub) -> bool {
-        hub.ready.any_ready(hub.lanes.used())
-            || self.hot.iter_mut().any(|hot| {
-                hot.rang = hot.rang && hot.consumer.has_committed();
-                hot.rang
-            })
-    }
-
-    /// Looks into every lane, whatever the ready bits say; tells whether one has a frame. A client that rings and finds
-    /// its bit cleared by another one, which can write the ready set too, is served by this.
-    #[cold]
-    fn sweep(&mut self, hub: &Hub) -> bool {
-        for lane in hub.lanes.all() {
-            if self.hot.len() >= MAX_HOT {
-                break;
-            }
-            let Some(consumer) = lane.take_consumer() else { continue };
-            if consumer.has_committed() {
-                lane.shared.watch().heat();
-                self.hot.push(Hot { lane, consumer, rang: true });
-            } else {
-                hub.let_go(Hot { lane, consumer, rang: false });
-            }
-        }
-        !self.hot.is_empty()
-    }
-
-    /// Tries to leave all lanes cold and nothing behind; see [`shm_ring::ready::ReadySet::park`].
-    fn park(&mut self, hub: &Hub, cell: &mut Cell) -> Parked {
-        let hot = &mut self.hot;
-        // Both closures of `park` need the lanes, one after the other.
-        let watches: Vec<_> = hot.iter().map(|hot| Arc::clone(&hot.lane)).collect();
-        let parked = hub.ready.park(
-            || watches.iter().for_each(|lane| lane.shared.watch().cool()),
-            || {
-                hot.iter_mut().position(|hot| match scan(&mut hot.consumer, cell) {
-                    Take::Frame => true,
-                    Take::Corrupt => {
-                        hot.lane.throw_out();
-                        hub.ready.ring(hot.lane.index);
-                        false
-                    }
-                    Take::Nothing => false,
-                })
-            },
-        );
-        match parked {
-            Park::Found(i) => {
-                let found = self.hot.swap_remove(i);
-                found.lane.shared.watch().heat();
-                // The others were cooled, but those behind the found one were not looked at since.
-                for hot in std::mem::take(&mut self.hot) {
-                    let busy = hub.ready.cool(hot.lane.shared.watch(), || hot.consumer.has_committed().then_some(()));
-                    if busy.is_some() {
-                        self.hot.push(hot);
-                    } else {
-                        hub.let_go(hot);
-                    }
-                }
-                self.hot.push(found);
-                Parked::Frame(self.hot.len() - 1)
-            }
-            Park::Ready => {
-                // All bits: one of a lane that was never given would be seen here, and nowhere else, for ever.
-                let announced = &mut self.announced;
-                hub.ready.take_ready(hub.ready.lanes(), |index| announced.push(index));
-                self.hot.drain(..).for_each(|hot| hub.let_go(hot));
-                Parked::Again
-            }
-            Park::Sleep(bell) => {
-                self.hot.drain(..).for_each(|hot| hub.let_go(hot));
-                self.asleep = true;
-                let now_ns = clock::now_ns();
-                if std::mem::take(&mut self.woken) && now_ns >= self.sweep_at_ns {
-                    self.sweep_at_ns = now_ns.saturating_add(SWEEP_NS);
-                    if self.sweep(hub) {
-                        return Parked::Again;
-                    }
-                }
-                Parked::Sleep(bell)
-            }
-        }
-    }
-}
-
-enum Parked {
-    Frame(usize),
-    Again,
-    Sleep(Bell),
-}
-
 /// What a worker has in its hands while it serves.
 struct Seat {
     cell: Cell,
@@ -320,46 +98,14 @@ impl Seat {
     }
 }
 
-/// The role, in the hands of one worker.
-///
-/// Where there are several workers the lock is held meanwhile, so that others see at a glance that it is taken. A single
-/// one takes out what goes with the role and lets go of the lock: it keeps the role while it serves, and gives it up in
-/// the middle of that, if its handler is about to wait.
-pub(super) struct Role<'a> {
-    hub: &'a Hub,
-    poller: Option<Box<Poller>>,
-    lock: Option<Locked<'a, Option<Box<Poller>>>>,
-}
-
 thread_local! {
-    /// The role of a single worker while it serves.
-    static HELD: Private<Option<Box<Poller>>> = const { Private::new(None) };
-    /// The address of the service's hub that this thread is a worker of.
+    /// The address of the hub whose worker this thread is.
     static WORKS_FOR: Private<usize> = const { Private::new(0) };
-}
-
-impl Drop for Role<'_> {
-    fn drop(&mut self) {
-        let Some(poller) = self.poller.take() else { return };
-        match &mut self.lock {
-            Some(lock) => **lock = Some(poller),
-            None => self.hub.put_role_back(poller),
-        }
-    }
 }
 
 /// Whether the calling thread is a worker of this service.
 pub(super) fn works_for(hub: &Hub) -> bool {
     WORKS_FOR.get() == std::ptr::from_ref(hub).addr()
-}
-
-/// By a worker in the middle of a handler: others may have the role.
-pub(super) fn let_go_of_role(hub: &Hub) {
-    if let Some(poller) = HELD.take() {
-        // Who is woken looks into the queue of tasks.
-        hub.tasks.stop_polling();
-        hub.put_role_back(poller);
-    }
 }
 
 /// Starts a worker, which the crew has been told of.
@@ -376,29 +122,9 @@ pub(super) fn spawn(hub: &Arc<Hub>, name: String, is_spare: bool) -> std::io::Re
 }
 
 impl Hub {
-    fn take_role(&self) -> Option<Role<'_>> {
-        let mut lock = self.role.try_lock()?;
-        let poller = Some(lock.take()?);
-        Some(Role { hub: self, poller, lock: (self.workers > 1).then_some(lock) })
-    }
-
-    /// Where nobody holds the lock for longer than a look takes.
-    fn put_role_back(&self, poller: Box<Poller>) {
-        loop {
-            if let Some(mut role) = self.role.try_lock() {
-                *role = Some(poller);
-                return;
-            }
-            std::thread::yield_now();
-        }
-    }
-
     /// A worker's life: until the service stops, or until it is not needed any more if it is a spare one.
     fn work(self: &Arc<Self>, is_spare: bool) {
-        if let Some(poller) = HELD.take() {
-            // From before a panic.
-            self.put_role_back(poller);
-        }
+        self.give_kept_role_back();
         let scope = Arc::new(WorkerScope::new(Arc::clone(self)));
         let _inside = scope::enter(Arc::clone(&scope) as Arc<dyn scope::Scope>);
         let mut seat = Seat { cell: Cell::new(), lane: None, looked_ns: 0, copy: Copy::new(), scope };
@@ -483,9 +209,9 @@ impl Hub {
             // Counted while nobody else has the role.
             let live = traits.filter(|traits| traits.is_answered_later()).map(|_| Live::new(self));
             if self.workers == 1 {
-                HELD.set(role.poller.take());
+                role::keep(role);
                 self.serve(seat, live);
-                role = self.role_held(role)?;
+                role = self.role_kept()?;
                 continue;
             }
             let is_short = traits.is_none_or(MethodTraits::is_short);
@@ -507,9 +233,9 @@ impl Hub {
     #[cold]
     fn run_task<'a>(&'a self, mut role: Role<'a>, task: Runnable) -> Option<Role<'a>> {
         if self.workers == 1 {
-            HELD.set(role.poller.take());
+            role::keep(role);
             task.run();
-            return self.role_held(role);
+            return self.role_kept();
         }
         let owes = role.poller.as_mut().is_some_and(|poller| poller.owes(self));
         let wake = self.tasks.stop_polling() || owes;
@@ -519,30 +245,6 @@ impl Hub {
         }
         task.run();
         self.take_role()
-    }
-
-    /// The role of a single worker, which may have given it up meanwhile.
-    #[inline]
-    fn role_held<'a>(&'a self, role: Role<'a>) -> Option<Role<'a>> {
-        match HELD.take() {
-            Some(poller) => Some(Role { hub: self, poller: Some(poller), lock: None }),
-            None => {
-                drop(role);
-                self.take_role()
-            }
-        }
-    }
-
-    /// Takes an empty lane out of the polled ones: back to the table, or for good if its client is gone.
-    ///
-    /// Who leaves says so before it rings: if it is not seen here, the ring will bring it back.
-    #[cold]
-    fn let_go(&self, Hot { lane, consumer, .. }: Hot) {
-        if lane.is_leaving() {
-            self.retire(lane);
-        } else {
-            lane.put_consumer(consumer);
-        }
     }
 
     /// Of the method that a frame calls; `None` if it calls none that there is.
