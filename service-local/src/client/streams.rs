@@ -8,6 +8,7 @@ use std::fmt;
 use std::mem;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use service_core::{Assurance, Code, Outcome, Shape, Status};
 use shm_ring::rendezvous::Connection;
@@ -27,6 +28,7 @@ pub(super) struct Streams {
     connection: Arc<Connection>,
     trust: Trust,
     assurance: Option<Assurance>,
+    spin: Option<Duration>,
     peer: Peer,
     state: Mutex<State>,
 }
@@ -73,14 +75,15 @@ impl Set {
 }
 
 impl Streams {
+    /// With how far the service is trusted, on what its items are read, and how long threads poll before they sleep.
     pub(super) fn new(
         connection: Arc<Connection>,
-        trust: Trust,
-        assurance: Option<Assurance>,
+        (trust, assurance): (Trust, Option<Assurance>),
+        spin: Option<Duration>,
         peer: Peer,
     ) -> Arc<Self> {
         let state = Mutex::default();
-        Arc::new_cyclic(|me| Self { me: Weak::clone(me), connection, trust, assurance, peer, state })
+        Arc::new_cyclic(|me| Self { me: Weak::clone(me), connection, trust, assurance, spin, peer, state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -114,7 +117,7 @@ impl Streams {
             self.tell_given_up(number);
         }
         let (rings, fds) = Rings::make(shape).map_err(not_run)?;
-        let ends = rings.client_ends(self.trust).map_err(not_run)?;
+        let ends = rings.client_ends(self.trust, self.spin).map_err(not_run)?;
         let number = state.next;
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         // Under the lock, because the service expects the numbers in order.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use service_core::{Assurance, Code, Outcome, Shape, Status, StreamReceiver, StreamSender};
 use shm_ring::spsc::Control;
@@ -25,6 +26,8 @@ pub(super) struct Client {
     pub(super) uid: u32,
     pub(super) trust: Trust,
     pub(super) assurance: Option<Assurance>,
+    /// How long threads poll before they sleep.
+    pub(super) spin: Option<Duration>,
     pub(super) peer: Peer,
 }
 
@@ -99,7 +102,7 @@ impl Streams {
             return Err(bad("no direction".to_owned()));
         }
         let rings = Rings::open(shape, fds)?;
-        let ends = rings.server_ends(self.client.trust)?;
+        let ends = rings.server_ends(self.client.trust, self.client.spin)?;
         let mut state = self.state();
         if number != state.next {
             return Err(bad(format!("number {number} where {} is next", state.next)));

@@ -1,6 +1,7 @@
 //! The memory and the eventfds of a call's rings: made by the client, checked by the service.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use service_core::Shape;
 use shm_ring::spsc::{Consumer, Control, Events, Producer, SpscLayout};
@@ -58,12 +59,20 @@ impl Ring {
         Ok(Self { segment, events })
     }
 
-    fn producer(&self) -> Result<Box<Producer>, Error> {
-        Producer::attach(&self.segment, self.events.clone()).map(Box::new)
+    fn producer(&self, spin: Option<Duration>) -> Result<Box<Producer>, Error> {
+        let mut producer = Producer::attach(&self.segment, self.events.clone())?;
+        if let Some(spin) = spin {
+            producer.set_spin(spin);
+        }
+        Ok(Box::new(producer))
     }
 
-    fn consumer(&self, trust: Trust) -> Result<Box<Consumer>, Error> {
-        Ok(Box::new(Consumer::attach(&self.segment, self.events.clone())?.with_trust(trust)))
+    fn consumer(&self, trust: Trust, spin: Option<Duration>) -> Result<Box<Consumer>, Error> {
+        let mut consumer = Consumer::attach(&self.segment, self.events.clone())?.with_trust(trust);
+        if let Some(spin) = spin {
+            consumer.set_spin(spin);
+        }
+        Ok(Box::new(consumer))
     }
 
     fn control(&self) -> Control {
@@ -122,23 +131,23 @@ impl Rings {
         }
     }
 
-    /// The client's ends, which trusts the service so far. Once.
+    /// The client's ends, which trusts the service so far, and whose threads poll so long before they sleep. Once.
     ///
     /// # Errors
     /// [`Error::AlreadyAttached`].
-    pub(crate) fn client_ends(&self, trust: Trust) -> Result<Ends, Error> {
-        let producer = self.up.as_ref().map(Ring::producer).transpose()?;
-        let consumer = self.down.as_ref().map(|ring| ring.consumer(trust)).transpose()?;
+    pub(crate) fn client_ends(&self, trust: Trust, spin: Option<Duration>) -> Result<Ends, Error> {
+        let producer = self.up.as_ref().map(|ring| ring.producer(spin)).transpose()?;
+        let consumer = self.down.as_ref().map(|ring| ring.consumer(trust, spin)).transpose()?;
         Ok(Ends { producer, consumer })
     }
 
-    /// The service's ends, which trusts the client so far. Once.
+    /// The service's ends, likewise. Once.
     ///
     /// # Errors
     /// [`Error::AlreadyAttached`].
-    pub(crate) fn server_ends(&self, trust: Trust) -> Result<Ends, Error> {
-        let producer = self.down.as_ref().map(Ring::producer).transpose()?;
-        let consumer = self.up.as_ref().map(|ring| ring.consumer(trust)).transpose()?;
+    pub(crate) fn server_ends(&self, trust: Trust, spin: Option<Duration>) -> Result<Ends, Error> {
+        let producer = self.down.as_ref().map(|ring| ring.producer(spin)).transpose()?;
+        let consumer = self.up.as_ref().map(|ring| ring.consumer(trust, spin)).transpose()?;
         Ok(Ends { producer, consumer })
     }
 

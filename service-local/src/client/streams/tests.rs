@@ -1,5 +1,5 @@
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use service_core::{Decode, Message, Reply, StreamReceiver, StreamSender};
 use shm_ring::rendezvous::{Listener, RuntimeDir};
@@ -46,7 +46,7 @@ impl Site {
             }
         };
         service.let_descriptors_in().unwrap();
-        let streams = Streams::new(connection, Trust::CHECKED, None, Peer::new("a test"));
+        let streams = Streams::new(connection, (Trust::CHECKED, None), None, Peer::new("a test"));
         Self { streams, service, keeper: Arc::default(), path }
     }
 
@@ -60,7 +60,7 @@ impl Site {
     fn service_ends(&self, shape: Shape, number: u64) -> (Sender, Receiver) {
         let (message, fds) = self.heard().expect("the rings are announced");
         assert_eq!(message, FromClient::Streams { number, shape });
-        let ends = Rings::open(shape, fds).unwrap().server_ends(Trust::CHECKED).unwrap();
+        let ends = Rings::open(shape, fds).unwrap().server_ends(Trust::CHECKED, None).unwrap();
         let owner: Weak<dyn Owner> = Arc::downgrade(&(Arc::clone(&self.keeper) as Arc<dyn Owner>));
         let (lease, peer) = (Lease::new(number, owner, 2), || Peer::new("the client"));
         let sender = Sender::new(ends.producer.unwrap(), peer(), Some(Arc::clone(&lease)));

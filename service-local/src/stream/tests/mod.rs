@@ -24,7 +24,7 @@ fn pair() -> (Sender, Receiver) {
 
 fn pair_trusting(trust: Trust) -> (Sender, Receiver) {
     let rings = Rings::heap(Shape::ClientStream).unwrap();
-    let (ours, theirs) = (rings.client_ends(trust).unwrap(), rings.server_ends(trust).unwrap());
+    let (ours, theirs) = (rings.client_ends(trust, None).unwrap(), rings.server_ends(trust, None).unwrap());
     let peer = || Peer::new("a test");
     let sender = Sender::new(ours.producer.unwrap(), peer(), None);
     (sender, Receiver::new(theirs.consumer.unwrap(), None, peer(), None))

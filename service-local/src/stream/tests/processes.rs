@@ -70,7 +70,7 @@ fn streams(role: &'static str, shape: Shape) -> (Child, Rings, Option<Sender>, O
     let (rings, fds) = Rings::make(shape).unwrap();
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     connection.send(b"rings", &fds).unwrap();
-    let ends = rings.client_ends(Trust::CHECKED).unwrap();
+    let ends = rings.client_ends(Trust::CHECKED, None).unwrap();
     let sender = ends.producer.map(|producer| Sender::new(producer, peer(), None));
     let receiver = ends.consumer.map(|consumer| Receiver::new(consumer, None, peer(), None));
     (child, rings, sender, receiver, scratch)
@@ -79,7 +79,7 @@ fn streams(role: &'static str, shape: Shape) -> (Child, Rings, Option<Sender>, O
 /// Answers with the sum of all numbers.
 fn adds_up(parent: Line) {
     let rings = Rings::open(Shape::ClientStream, received()).unwrap();
-    let ends = rings.server_ends(Trust::CHECKED).unwrap();
+    let ends = rings.server_ends(Trust::CHECKED, None).unwrap();
     let mut receiver = Receiver::new(ends.consumer.unwrap(), None, peer(), None);
     parent.say("ready");
     let mut sum = 0;
@@ -105,7 +105,7 @@ fn takes_frames(parent: Line) {
 /// Sends each number back, and dies of the one that is asked for.
 fn sends_back(parent: Line) {
     let rings = Rings::open(Shape::BothWays, received()).unwrap();
-    let ends = rings.server_ends(Trust::CHECKED).unwrap();
+    let ends = rings.server_ends(Trust::CHECKED, None).unwrap();
     let mut sender = Sender::new(ends.producer.unwrap(), peer(), None);
     let mut receiver = Receiver::new(ends.consumer.unwrap(), None, peer(), None);
     parent.say("ready");

@@ -118,7 +118,7 @@ fn a_task_that_waits_for_room_is_woken_when_the_receiver_goes() {
 #[test]
 fn the_death_of_the_other_side_ends_both_directions() {
     let rings = super::Rings::heap(service_core::Shape::BothWays).unwrap();
-    let ends = rings.client_ends(shm_ring::Trust::CHECKED).unwrap();
+    let ends = rings.client_ends(shm_ring::Trust::CHECKED, None).unwrap();
     let peer = || super::Peer::new("a test");
     let mut sender = super::Sender::new(ends.producer.unwrap(), peer(), None);
     let mut receiver = super::Receiver::new(ends.consumer.unwrap(), None, peer(), None);
