@@ -15,7 +15,6 @@ mod rope;
 mod scope;
 mod sealed;
 mod segments;
-#[allow(dead_code, reason = "calls do not take streams yet")]
 mod streams;
 mod tasks;
 mod threads;

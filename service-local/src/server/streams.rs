@@ -12,11 +12,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use service_core::{Assurance, Code, Outcome, Shape, Status, StreamReceiver, StreamSender};
+use service_core::{Assurance, Code, Deadline, Outcome, Shape, Status, StreamReceiver, StreamSender};
 use shm_ring::spsc::Control;
 use shm_ring::{Error, Trust};
 
-use self::arrival::{Arrival, Arriving, Taken, arrival};
+use self::arrival::{Arrival, arrival};
+pub(super) use self::arrival::{Arriving, Taken};
 use super::quota::{Quota, Share};
 use crate::stream::{Ends, Lease, MOST_STREAMS, Owner, Peer, Receiver, Rings, Sender, end};
 
@@ -101,7 +102,7 @@ impl Streams {
         if shape == Shape::Unary {
             return Err(bad("no direction".to_owned()));
         }
-        let rings = Rings::open(shape, fds)?;
+        let rings = Rings::open(shape, fds, self.client.trust)?;
         let ends = rings.server_ends(self.client.trust, self.client.spin)?;
         let mut state = self.state();
         if number != state.next {
@@ -151,8 +152,8 @@ impl Streams {
     }
 
     /// Gives a call its streams, as soon as they are there.
-    pub(super) fn take(&self, number: u64, shape: Shape) -> Arriving {
-        let (arrival, arriving) = arrival();
+    pub(super) fn take(&self, number: u64, shape: Shape, deadline: Option<Deadline>) -> Arriving {
+        let (arrival, arriving) = arrival(deadline);
         self.take_for(number, shape, arrival);
         arriving
     }
@@ -198,8 +199,10 @@ impl Streams {
         let owner: Weak<dyn Owner> = self.me.clone();
         let lease = Lease::new(number, owner, usize::from(producer.is_some()) + usize::from(consumer.is_some()));
         let Client { assurance, peer, .. } = &self.client;
-        let sender = producer.map(|producer| Sender::new(producer, peer.clone(), Some(Arc::clone(&lease))));
-        let receiver = consumer.map(|consumer| Receiver::new(consumer, *assurance, peer.clone(), Some(lease)));
+        let sender =
+            producer.map(|producer| Sender::new(producer, arrival.deadline(), peer.clone(), Some(Arc::clone(&lease))));
+        let receiver =
+            consumer.map(|consumer| Receiver::new(consumer, arrival.deadline(), *assurance, peer.clone(), Some(lease)));
         let sender = sender.map(|sender| Box::new(sender) as Box<dyn StreamSender>);
         let receiver = receiver.map(|receiver| Box::new(receiver) as Box<dyn StreamReceiver>);
         Some((arrival, Ok(Taken { sender, receiver })))

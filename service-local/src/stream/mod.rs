@@ -8,6 +8,7 @@
 //! - [`Sender`](sender::Sender), [`Receiver`](receiver::Receiver): the ends, as service-core knows them.
 //! - [`rings`]: memory and eventfds of a call's rings, made by the client, checked by the service.
 
+mod alarm;
 mod frame;
 mod lease;
 mod receiver;

@@ -10,6 +10,7 @@ use service_core::{Assurance, Code, Deadline, Decode, Status, StreamReceiver};
 use shm_ring::RecvError;
 use shm_ring::spsc::{Consumer, End, Frame, Turn};
 
+use super::alarm::Alarm;
 use super::frame::Kind;
 use super::until::Until;
 use super::{Ends, Lease, MAX_ITEM, Peer};
@@ -23,6 +24,7 @@ pub(crate) struct Receiver {
     parts: Option<(AlignedVec, usize)>,
     /// On what items are read.
     assurance: Option<Assurance>,
+    alarm: Alarm,
     until: Until,
     peer: Peer,
     lease: Option<Arc<Lease>>,
@@ -67,12 +69,21 @@ impl Waits for Blocking {
 }
 
 /// As a task.
-struct Polled<'a, 'w>(&'a Wakers<'w>, &'a mut Turn);
+struct Polled<'a, 'w>(&'a Wakers<'w>, &'a mut Turn, &'a mut Alarm);
 
 impl Waits for Polled<'_, '_> {
     #[inline]
     fn recv<'c>(&mut self, consumer: &'c mut Consumer) -> Poll<Result<Frame<'c>, RecvError>> {
-        consumer.poll_recv(self.0, self.1)
+        match consumer.poll_recv(self.0, self.1) {
+            Poll::Ready(Err(RecvError::CannotWait { .. })) => {
+                self.2.poll(self.0, true).map(|()| Err(RecvError::TimedOut))
+            }
+            Poll::Ready(received) => {
+                self.2.found();
+                Poll::Ready(received)
+            }
+            Poll::Pending => self.2.poll(self.0, false).map(|()| Err(RecvError::TimedOut)),
+        }
     }
 }
 
@@ -87,9 +98,10 @@ enum Step {
 }
 
 impl Receiver {
-    /// Over a ring's consuming end. With a lease it goes back when the stream has ended well.
+    /// Over a ring's consuming end. A task's waiting ends with the call's deadline. With a lease it goes back when the stream has ended well.
     pub(crate) fn new(
         consumer: Box<Consumer>,
+        deadline: Option<Deadline>,
         assurance: Option<Assurance>,
         peer: Peer,
         lease: Option<Arc<Lease>>,
@@ -99,6 +111,7 @@ impl Receiver {
             turn: Turn::default(),
             parts: None,
             assurance,
+            alarm: Alarm::new(deadline),
             until: Until::default(),
             peer,
             lease,
@@ -254,9 +267,9 @@ impl StreamReceiver for Receiver {
     }
 
     fn poll_recv(&mut self, cx: &mut Wakers<'_>, item: &mut (dyn Decode + Send)) -> Poll<Result<bool, Status>> {
-        let mut turn = std::mem::take(&mut self.turn);
-        let taken = self.take(item, &mut Polled(cx, &mut turn));
-        self.turn = turn;
+        let (mut turn, mut alarm) = (std::mem::take(&mut self.turn), std::mem::take(&mut self.alarm));
+        let taken = self.take(item, &mut Polled(cx, &mut turn, &mut alarm));
+        (self.turn, self.alarm) = (turn, alarm);
         taken
     }
 }

@@ -9,7 +9,8 @@ use shm_ring::{Error, EventFd, Segment, Trust};
 
 use super::{Ends, RING_BYTES};
 
-/// Descriptors of one ring: its memory, the consumer's eventfd, the producer's.
+/// Descriptors of one ring: its memory, the consumer's eventfd, the producer's; between sides that trust each other too
+/// little for the same eventfds (see [`alarm`](super::alarm)), its memory alone.
 const FDS: usize = 3;
 
 /// Descriptors that are announced at most.
@@ -32,11 +33,15 @@ pub(crate) struct Rings {
 }
 
 impl Ring {
-    fn make() -> Result<(Self, [OwnedFd; FDS]), Error> {
+    fn make(trust: Trust, announced: &mut Vec<OwnedFd>) -> Result<Self, Error> {
         let (segment, memory) = Segment::memfd("switchboard-stream", SpscLayout::new(RING_BYTES)?, 0)?;
+        announced.push(memory);
+        if trust.is_isolated() {
+            return Ok(Self { segment, events: Events::default() });
+        }
         let (data, space) = (EventFd::new()?, EventFd::new()?);
-        let fds = [memory, copy(data.as_fd())?, copy(space.as_fd())?];
-        Ok((Self { segment, events: Events { data: Some(data), space: Some(space) } }, fds))
+        announced.extend([copy(data.as_fd())?, copy(space.as_fd())?]);
+        Ok(Self { segment, events: Events { data: Some(data), space: Some(space) } })
     }
 
     fn heap() -> Result<Self, Error> {
@@ -44,18 +49,21 @@ impl Ring {
     }
 
     /// One that a client made: the service's streams have all the same shape, and so no room for more is given away.
-    fn open(fds: &mut impl Iterator<Item = OwnedFd>) -> Result<Self, Error> {
+    fn open(fds: &mut impl Iterator<Item = OwnedFd>, trust: Trust) -> Result<Self, Error> {
         let mut next = || {
             let what = "too few descriptors for the rings of a stream".to_owned();
             fds.next().ok_or(Error::BadMessage { during: "announcing a stream", what })
         };
-        let (memory, data, space) = (next()?, next()?, next()?);
-        let segment: Segment<SpscLayout> = Segment::open(memory.as_fd())?;
+        let segment: Segment<SpscLayout> = Segment::open(next()?.as_fd())?;
         let (found, expected) = (segment.bytes() as u64, shm_ring::Layout::bytes(&SpscLayout::new(RING_BYTES)?) as u64);
         if found != expected || segment.layout().capacity() != RING_BYTES {
             return Err(Error::BadSegment { what: "size of a stream's ring", found, expected });
         }
-        let events = Events { data: Some(EventFd::from_fd(data)?), space: Some(EventFd::from_fd(space)?) };
+        if trust.is_isolated() {
+            return Ok(Self { segment, events: Events::default() });
+        }
+        let (data, space) = (EventFd::from_fd(next()?)?, EventFd::from_fd(next()?)?);
+        let events = Events { data: Some(data), space: Some(space) };
         Ok(Self { segment, events })
     }
 
@@ -90,15 +98,13 @@ impl Rings {
     ///
     /// # Errors
     /// [`Error::ResourceExhausted`] if there is no memory or no descriptor left.
-    pub(crate) fn make(shape: Shape) -> Result<(Self, Vec<OwnedFd>), Error> {
+    pub(crate) fn make(shape: Shape, trust: Trust) -> Result<(Self, Vec<OwnedFd>), Error> {
         let mut announced = Vec::with_capacity(MAX_FDS);
         let mut make = |is_there: bool| -> Result<Option<Ring>, Error> {
             if !is_there {
                 return Ok(None);
             }
-            let (ring, fds) = Ring::make()?;
-            announced.extend(fds);
-            Ok(Some(ring))
+            Ring::make(trust, &mut announced).map(Some)
         };
         let rings = Self { up: make(shape.has_client_items())?, down: make(shape.has_server_items())? };
         Ok((rings, announced))
@@ -118,10 +124,10 @@ impl Rings {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn open(shape: Shape, fds: Vec<OwnedFd>) -> Result<Self, Error> {
+    pub(crate) fn open(shape: Shape, fds: Vec<OwnedFd>, trust: Trust) -> Result<Self, Error> {
         let mut fds = fds.into_iter();
-        let up = shape.has_client_items().then(|| Ring::open(&mut fds)).transpose()?;
-        let down = shape.has_server_items().then(|| Ring::open(&mut fds)).transpose()?;
+        let up = shape.has_client_items().then(|| Ring::open(&mut fds, trust)).transpose()?;
+        let down = shape.has_server_items().then(|| Ring::open(&mut fds, trust)).transpose()?;
         match fds.len() {
             0 => Ok(Self { up, down }),
             over => {

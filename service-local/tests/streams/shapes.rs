@@ -107,7 +107,8 @@ fn streams_that_ended_well_leave_their_rings_to_the_next() {
     let before = Level::settled();
     (0..200).for_each(|_| one_of_each());
     let after = Level::settled();
-    let grown: Vec<_> = after.counts().iter().zip(before.counts()).map(|(now, then)| now.saturating_sub(then)).collect();
+    let grown: Vec<_> =
+        after.counts().iter().zip(before.counts()).map(|(now, then)| now.saturating_sub(then)).collect();
     assert!(grown.iter().all(|more| *more <= 40), "{grown:?} more descriptors, mappings, threads after 400 streams");
 }
 

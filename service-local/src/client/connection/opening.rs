@@ -15,9 +15,11 @@ impl LocalConnection {
             return Err(self.forked());
         }
         let started_ns = clock::now_ns();
+        let until_ns = until(call.timeout, started_ns);
         // Dropped before the call is sent, the rings are given up.
-        let Opening { number, sender, receiver } = self.streams.open(shape)?;
-        let slot = self.slot_for_streams(until(call.timeout, started_ns), started_ns)?;
+        let Opening { number, sender, receiver } =
+            self.streams.open(shape, until_ns.map(Deadline::from_monotonic_ns))?;
+        let slot = self.slot_for_streams(until_ns, started_ns)?;
         let ticket =
             self.send_off(slot, call, Some(number), Caller::Thread, started_ns)?.ok_or_else(|| self.no_slot())?;
         self.lane.announce();

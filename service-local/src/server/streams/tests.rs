@@ -37,11 +37,11 @@ impl Site {
     }
 
     fn made(&mut self, shape: Shape) -> (Theirs, Vec<OwnedFd>) {
-        let (rings, fds) = Rings::make(shape).unwrap();
+        let (rings, fds) = Rings::make(shape, Trust::CHECKED).unwrap();
         let ends = rings.client_ends(Trust::CHECKED, None).unwrap();
         let peer = || Peer::new("the service");
-        let sender = ends.producer.map(|producer| Sender::new(producer, peer(), None));
-        let receiver = ends.consumer.map(|consumer| Receiver::new(consumer, None, peer(), None));
+        let sender = ends.producer.map(|producer| Sender::new(producer, None, peer(), None));
+        let receiver = ends.consumer.map(|consumer| Receiver::new(consumer, None, None, peer(), None));
         let number = self.next;
         self.next += 1;
         (Theirs { number, rings, sender, receiver }, fds)
@@ -49,7 +49,7 @@ impl Site {
 
     /// A call that names this number.
     fn call(&self, number: u64, shape: Shape) -> Arriving {
-        self.streams.take(number, shape)
+        self.streams.take(number, shape, None)
     }
 
     fn open(&self) -> usize {

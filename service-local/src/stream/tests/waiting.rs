@@ -120,8 +120,8 @@ fn the_death_of_the_other_side_ends_both_directions() {
     let rings = super::Rings::heap(service_core::Shape::BothWays).unwrap();
     let ends = rings.client_ends(shm_ring::Trust::CHECKED, None).unwrap();
     let peer = || super::Peer::new("a test");
-    let mut sender = super::Sender::new(ends.producer.unwrap(), peer(), None);
-    let mut receiver = super::Receiver::new(ends.consumer.unwrap(), None, peer(), None);
+    let mut sender = super::Sender::new(ends.producer.unwrap(), None, peer(), None);
+    let mut receiver = super::Receiver::new(ends.consumer.unwrap(), None, None, peer(), None);
     let waits = std::thread::spawn(move || recv::<u32>(&mut receiver));
     send(&mut sender, &1_u32).unwrap();
     rings::end(&rings.controls());
