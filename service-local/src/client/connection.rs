@@ -201,6 +201,7 @@ impl LocalConnection {
         }
         self.lane.slots.end();
         self.tasks.line.call_all();
+        self.streams.end();
     }
 
     fn requests(&self) -> Owners<'_> {

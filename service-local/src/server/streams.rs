@@ -21,6 +21,10 @@ pub(super) use self::arrival::{Arriving, Taken};
 use super::quota::{Quota, Share};
 use crate::stream::{Ends, Lease, MOST_STREAMS, Owner, Peer, Receiver, Rings, Sender, end};
 
+/// Sets of one connection. The client counts those that it has not given up, and handlers of those that it has may be about
+/// to notice.
+const MOST_SETS: usize = 2 * MOST_STREAMS;
+
 /// What is known of the client whose streams these are.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -110,7 +114,7 @@ impl Streams {
         }
         state.next += 1;
         let early = state.early.remove(&number);
-        let share = if state.sets.len() < MOST_STREAMS { self.quota.take(self.client.uid) } else { None };
+        let share = if state.sets.len() < MOST_SETS { self.quota.take(self.client.uid) } else { None };
         let news = match (share, early) {
             (Some(share), early) => {
                 let set = Set { shape, controls: rings.controls(), ends: Use::Resting(ends), share };
@@ -131,7 +135,7 @@ impl Streams {
 
     fn too_many(&self) -> String {
         let (uid, limit) = (self.client.uid, self.quota.limit(self.client.uid));
-        format!("a connection has at most {MOST_STREAMS} streams at once, and user {uid} {limit}")
+        format!("a connection has at most {MOST_SETS} streams at once, and user {uid} {limit}")
     }
 
     /// The rings of this number will not be used (again).

@@ -31,6 +31,11 @@ impl Alarm {
         Self { deadline, pause_ns: PAUSE_FIRST_NS, set: None }
     }
 
+    /// Whether the call's time is up.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(Deadline::has_passed)
+    }
+
     /// The task found what it waited for.
     #[inline]
     pub(super) fn found(&mut self) {

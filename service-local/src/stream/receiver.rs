@@ -147,9 +147,9 @@ impl Receiver {
                 self.end();
                 Ok(false)
             }
-            Ok(Step::Impossible(what)) => Err(self.break_off(|peer, _| peer.status(Code::Internal, what))),
+            Ok(Step::Impossible(what)) => Err(self.break_off(|peer, _, _| peer.status(Code::Internal, what))),
             Ok(Step::Part) => Ok(false), // left in the loop
-            Err(error) => Err(self.break_off(|peer, consumer| broken(peer, consumer, error))),
+            Err(error) => Err(self.break_off(|peer, consumer, is_late| broken(peer, consumer, is_late, error))),
         })
     }
 
@@ -165,10 +165,10 @@ impl Receiver {
 
     /// No more will come of it.
     #[cold]
-    fn break_off(&mut self, why: impl FnOnce(&Peer, &Consumer) -> Status) -> Status {
+    fn break_off(&mut self, why: impl FnOnce(&Peer, &Consumer, bool) -> Status) -> Status {
         self.forget();
         if let State::Open(consumer) = &self.state {
-            self.state = State::Broken(why(&self.peer, consumer));
+            self.state = State::Broken(why(&self.peer, consumer, self.alarm.is_late()));
             self.let_go();
         }
         match &self.state {
@@ -247,9 +247,11 @@ fn decode(bytes: &[u8], assurance: Option<Assurance>, item: &mut dyn Decode) -> 
 
 /// Why nothing will come of a ring any more although its end was not said.
 #[cold]
-fn broken(peer: &Peer, consumer: &Consumer, error: RecvError) -> Status {
+fn broken(peer: &Peer, consumer: &Consumer, is_late: bool, error: RecvError) -> Status {
     match error {
         RecvError::Closed if consumer.control().stats().producer.end == End::Died => peer.gone(),
+        // The other side may notice a little earlier.
+        RecvError::Closed if is_late => peer.late(),
         RecvError::Closed => peer.status(Code::Cancelled, "the other side broke off"),
         RecvError::ForkedHandle => peer.status(Code::FailedPrecondition, error),
         _ => peer.status(Code::Internal, error),

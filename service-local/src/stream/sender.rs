@@ -211,11 +211,17 @@ fn refused_claim(peer: &Peer, error: ClaimError) -> Status {
     peer.status(code, error)
 }
 
-/// What a failed send comes to, if it was the other side's death that closed the ring.
+/// What a failed send comes to, if it was not the other side's will that closed the ring.
 #[cold]
-fn of_death(producer: &Producer, peer: &Peer, status: Status) -> Status {
-    let has_died = status.code() == Code::Cancelled && producer.control().stats().consumer.end == End::Died;
-    if has_died { peer.gone() } else { status }
+fn why_closed(producer: &Producer, peer: &Peer, alarm: &Alarm, status: Status) -> Status {
+    if status.code() != Code::Cancelled {
+        return status;
+    }
+    if producer.control().stats().consumer.end == End::Died {
+        return peer.gone();
+    }
+    // The other side may notice a little earlier.
+    if alarm.is_late() { peer.late() } else { status }
 }
 
 impl StreamSender for Sender {
@@ -249,7 +255,7 @@ impl StreamSender for Sender {
             if let Some(lease) = lease {
                 lease.lost();
             }
-            return Err(of_death(&producer, &self.peer, refused_claim(&self.peer, error)));
+            return Err(why_closed(&producer, &self.peer, &self.alarm, refused_claim(&self.peer, error)));
         }
         if let Some(lease) = lease {
             lease.back(Ends { producer: Some(producer), consumer: None });
@@ -262,7 +268,7 @@ impl Sender {
     #[cold]
     fn explained(&self, status: Status) -> Status {
         match &self.producer {
-            Some(producer) => of_death(producer, &self.peer, status),
+            Some(producer) => why_closed(producer, &self.peer, &self.alarm, status),
             None => status,
         }
     }

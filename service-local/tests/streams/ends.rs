@@ -59,7 +59,7 @@ fn the_deadline_of_the_call_ends_its_streams() {
     let late = std::iter::from_fn(|| endless.recv()).find_map(Result::err).unwrap();
     assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
     drop(endless);
-    assert_eq!(told(&ended), Code::Cancelled);
+    assert_eq!(told(&ended), Code::DeadlineExceeded);
 }
 
 #[test]

@@ -124,7 +124,10 @@ impl Tape {
             // Takes nothing until nobody waits any more.
             DEAF => {
                 call.context().cancelled().await;
-                Err(Status::cancelled("nobody waits"))
+                match call.context().remaining() {
+                    Some(Duration::ZERO) => Err(Status::deadline_exceeded("nobody waits so long")),
+                    _ => Err(Status::cancelled("nobody waits")),
+                }
             }
             _ => Err(self.descriptor.unknown_method(method)),
         }
