@@ -28,7 +28,6 @@ mod inside;
 mod names;
 mod runtime;
 mod server;
-#[allow(dead_code, unused_imports, reason = "connections do not open streams yet")]
 mod stream;
 mod timers;
 mod trust;

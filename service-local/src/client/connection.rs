@@ -1,6 +1,7 @@
 //! A connection to one instance: the lane, the call path, and the end.
 
 mod large;
+mod opening;
 mod tasks;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use service_core::envelope::{Envelope, Enveloped, Sealed};
 use service_core::{
     Assurance, CallRequest, CallTimes, Code, Deadline, Decode, Encode, Encoded, Form, MAX_DETAILS_LEN, MethodIndex,
-    Outcome, Place, ServiceDescriptor, Status, Ticket, Transport, encode_block, encode_small,
+    Opened, Outcome, Place, ServiceDescriptor, Shape, Status, Ticket, Transport, encode_block, encode_small,
 };
 use shm_ring::arena::{ArenaOwner, ArenaReader, Block, BlockRef};
 use shm_ring::cells::{Claim, Refused};
@@ -28,6 +29,7 @@ use self::tasks::News;
 use super::nested::{self, Over};
 use super::reading::Reading;
 use super::slots::{GivenUp, LOOK_AGAIN, Waiting};
+use super::streams::Streams;
 use super::tasks::Tasks;
 use crate::copy::with_callers_room;
 use crate::errors;
@@ -35,6 +37,7 @@ use crate::frame::{Cell, Ending, KIND_CALL, Meta, Payload, Reply};
 use crate::growth::{Added, MAX_BYTES, Owners, Readers, block_for, index_of};
 use crate::handshake::{FromClient, FromServer};
 use crate::server::BlockSink;
+use crate::stream::Peer;
 use crate::trust;
 
 /// How long connecting and the handshake may take.
@@ -81,7 +84,9 @@ pub(crate) struct LocalConnection {
     tasks: Tasks,
     added_requests: Added<ArenaOwner>,
     added_replies: Added<ArenaReader>,
-    socket: Connection,
+    socket: Arc<Connection>,
+    /// The rings of calls with streams.
+    streams: Arc<Streams>,
     /// Whoever holds it reads the socket.
     reading: Mutex<Reading>,
     /// The server's process is known to be dead; set before callers are told of the end.
@@ -147,7 +152,10 @@ impl LocalConnection {
             Status::new(Code::FailedPrecondition, Outcome::NotRun, text)
         })?;
         let (lane, listener) = open_lane(received, index, trust).map_err(|error| errors::not_run(&error))?;
+        let (socket, peer) = (Arc::new(socket), Peer::new(&*name));
+        let assurance = trust::assurance(trust);
         let connection = Arc::new(Self {
+            streams: Streams::new(Arc::clone(&socket), (trust, assurance), settings.spin, peer),
             name,
             descriptor,
             home: Home::here().map_err(|error| errors::not_run(&error))?,
@@ -155,7 +163,7 @@ impl LocalConnection {
             lane,
             listener,
             trust,
-            assurance: trust::assurance(trust),
+            assurance,
             accepts_sealed,
             spin: SpinBudget::new(settings.spin),
             given_up: GivenUp::default(),
@@ -193,6 +201,7 @@ impl LocalConnection {
         }
         self.lane.slots.end();
         self.tasks.line.call_all();
+        self.streams.end();
     }
 
     fn requests(&self) -> Owners<'_> {
@@ -550,7 +559,7 @@ impl Transport for LocalConnection {
         times.started_ns = clock::now_ns();
         times.ended_ns = times.started_ns;
         let until_ns = until(timeout, times.started_ns);
-        let envelope = envelope_of(call)?;
+        let envelope = envelope_of(call, None)?;
         let enveloped = envelope.as_ref().map(|envelope| Enveloped::new(call.message, envelope));
         let request: &dyn Encode = match &enveloped {
             None => call.message,
@@ -640,6 +649,10 @@ impl Transport for LocalConnection {
         self.wait_for_call(&ticket, reply)
     }
 
+    fn open(&self, call: &CallRequest<'_>, shape: Shape) -> Result<Opened, Status> {
+        self.open_call(call, shape)
+    }
+
     fn cancel(&self, ticket: Ticket) {
         self.cancel_call(&ticket);
     }
@@ -653,12 +666,12 @@ fn until(timeout: Option<Duration>, started_ns: u64) -> Option<u64> {
 
 /// What goes beside the arguments; usually nothing.
 #[inline]
-fn envelope_of(call: &CallRequest<'_>) -> Result<Option<Sealed>, Status> {
-    if call.metadata.is_none() && call.form == Form::Typed {
+fn envelope_of(call: &CallRequest<'_>, streams: Option<u64>) -> Result<Option<Sealed>, Status> {
+    if call.metadata.is_none() && call.form == Form::Typed && streams.is_none() {
         return Ok(None);
     }
     let metadata = call.metadata.cloned().unwrap_or_default();
-    let envelope = Envelope { metadata, form: call.form, streams: None };
+    let envelope = Envelope { metadata, form: call.form, streams };
     if envelope.is_empty() { Ok(None) } else { envelope.seal().map(Some) }
 }
 

@@ -5,7 +5,6 @@ mod connection;
 mod nested;
 mod reading;
 mod slots;
-#[allow(dead_code, reason = "connections do not open streams yet")]
 mod streams;
 mod tasks;
 

@@ -8,8 +8,9 @@ use std::fmt;
 use std::mem;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use service_core::{Assurance, Code, Outcome, Shape, Status};
+use service_core::{Assurance, Code, Deadline, Outcome, Shape, Status};
 use shm_ring::rendezvous::Connection;
 use shm_ring::spsc::{Control, End};
 use shm_ring::{Error, Trust};
@@ -27,6 +28,7 @@ pub(super) struct Streams {
     connection: Arc<Connection>,
     trust: Trust,
     assurance: Option<Assurance>,
+    spin: Option<Duration>,
     peer: Peer,
     state: Mutex<State>,
 }
@@ -73,14 +75,15 @@ impl Set {
 }
 
 impl Streams {
+    /// With how far the service is trusted, on what its items are read, and how long threads poll before they sleep.
     pub(super) fn new(
         connection: Arc<Connection>,
-        trust: Trust,
-        assurance: Option<Assurance>,
+        (trust, assurance): (Trust, Option<Assurance>),
+        spin: Option<Duration>,
         peer: Peer,
     ) -> Arc<Self> {
         let state = Mutex::default();
-        Arc::new_cyclic(|me| Self { me: Weak::clone(me), connection, trust, assurance, peer, state })
+        Arc::new_cyclic(|me| Self { me: Weak::clone(me), connection, trust, assurance, spin, peer, state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,7 +95,7 @@ impl Streams {
     ///
     /// # Errors
     /// `ResourceExhausted` if the connection has [`MOST_STREAMS`] or the system has no more; `Unavailable` if it has ended.
-    pub(super) fn open(&self, shape: Shape) -> Result<Opening, Status> {
+    pub(super) fn open(&self, shape: Shape, deadline: Option<Deadline>) -> Result<Opening, Status> {
         let not_run = |error: Error| errors::not_run(&error);
         let mut state = self.state();
         if state.has_ended {
@@ -101,7 +104,7 @@ impl Streams {
         let kept = state.sets.iter_mut().find(|(_, set)| set.is_fresh(shape));
         let kept = kept.and_then(|(number, set)| Some((*number, set.resting.take()?)));
         if let Some((number, ends)) = kept {
-            return Ok(self.lend(number, ends));
+            return Ok(self.lend(number, ends, deadline));
         }
         let mut given_up = None;
         if state.sets.len() >= MOST_STREAMS {
@@ -113,8 +116,8 @@ impl Streams {
             given_up = state.sets.remove(&number);
             self.tell_given_up(number);
         }
-        let (rings, fds) = Rings::make(shape).map_err(not_run)?;
-        let ends = rings.client_ends(self.trust).map_err(not_run)?;
+        let (rings, fds) = Rings::make(shape, self.trust).map_err(not_run)?;
+        let ends = rings.client_ends(self.trust, self.spin).map_err(not_run)?;
         let number = state.next;
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         // Under the lock, because the service expects the numbers in order.
@@ -123,14 +126,16 @@ impl Streams {
         state.sets.insert(number, Set { shape, controls: rings.controls(), resting: None });
         drop(state);
         drop(given_up);
-        Ok(self.lend(number, ends))
+        Ok(self.lend(number, ends, deadline))
     }
 
-    fn lend(&self, number: u64, Ends { producer, consumer }: Ends) -> Opening {
+    fn lend(&self, number: u64, Ends { producer, consumer }: Ends, deadline: Option<Deadline>) -> Opening {
         let owner: Weak<dyn Owner> = self.me.clone();
         let lease = Lease::new(number, owner, usize::from(producer.is_some()) + usize::from(consumer.is_some()));
-        let sender = producer.map(|producer| Sender::new(producer, self.peer.clone(), Some(Arc::clone(&lease))));
-        let receiver = consumer.map(|consumer| Receiver::new(consumer, self.assurance, self.peer.clone(), Some(lease)));
+        let sender =
+            producer.map(|producer| Sender::new(producer, deadline, self.peer.clone(), Some(Arc::clone(&lease))));
+        let receiver =
+            consumer.map(|consumer| Receiver::new(consumer, deadline, self.assurance, self.peer.clone(), Some(lease)));
         Opening { number, sender, receiver }
     }
 

@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Wakers, Poll, Waker};
 
 use service_core::scope::Scope;
 use service_core::{
-    CancelProbe, Code, Context, Deadline, Encode, Form, Metadata, MethodIndex, Outcome, ReplySink, ServerCall, Status,
-    StreamReceiver, StreamSender, Style,
+    CallFuture, CancelProbe, Code, Context, Deadline, Encode, Form, Handler, Metadata, MethodIndex, Outcome, ReplySink,
+    ServerCall, Status, StreamReceiver, StreamSender, Style,
 };
 use shm_ring::clock;
 use shm_ring::slot::CallId;
@@ -19,6 +20,7 @@ use super::dispatch::panicked;
 use super::lane::Lane;
 use super::reply::Responder;
 use super::request::Request;
+use super::streams::{Arriving, Taken};
 use super::watchers::{Alarms, is_given_up};
 
 /// Whose code a thread runs: a job's address, and its hub's.
@@ -190,13 +192,39 @@ pub(super) struct LaneCall {
     /// Bytes of the message; behind it may be an envelope.
     len: usize,
     form: Form,
+    /// Locked by nobody: it is reached through `&mut` only, and makes the call one that threads may share.
+    streams: Mutex<Taken>,
     is_answered: bool,
 }
 
 impl LaneCall {
     pub(super) fn new(job: Arc<Job>, request: Request, len: usize, form: Form) -> Self {
-        Self { job, request, len, form, is_answered: false }
+        Self { job, request, len, form, streams: Mutex::default(), is_answered: false }
     }
+
+    /// The work of a call that has to have its streams before the handler begins.
+    pub(super) fn with_streams(mut self: Box<Self>, arriving: Arriving, handler: Arc<dyn Handler>) -> CallFuture {
+        Box::pin(async move {
+            let job = Arc::clone(&self.job);
+            let mut arriving = arriving;
+            let arrived = std::future::poll_fn(|cx| match Pin::new(&mut arriving).poll(cx) {
+                Poll::Pending => CancelProbe::poll_cancelled(&*job, cx).map(|()| Err(without_streams())),
+                arrived => arrived,
+            });
+            match arrived.await {
+                Ok(taken) => {
+                    self.streams = Mutex::new(taken);
+                    handler.start(self).await;
+                }
+                Err(status) => self.fail(status),
+            }
+        })
+    }
+}
+
+#[cold]
+fn without_streams() -> Status {
+    Status::new(Code::Cancelled, Outcome::NotRun, "the call was given up before its streams came")
 }
 
 impl ServerCall for LaneCall {
@@ -218,11 +246,11 @@ impl ServerCall for LaneCall {
     }
 
     fn take_receiver(&mut self) -> Option<Box<dyn StreamReceiver>> {
-        None
+        self.streams.get_mut().unwrap_or_else(PoisonError::into_inner).receiver.take()
     }
 
     fn take_sender(&mut self) -> Option<Box<dyn StreamSender>> {
-        None
+        self.streams.get_mut().unwrap_or_else(PoisonError::into_inner).sender.take()
     }
 
     fn wake_at(&self, at_ns: u64, waker: &Waker) {

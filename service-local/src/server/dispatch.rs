@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use service_core::envelope::{self, Envelope};
-use service_core::{Code, Context, Deadline, Form, Handler, MethodIndex, Outcome, Status, Style};
+use service_core::{Code, Context, Deadline, Form, Handler, MethodIndex, Outcome, Shape, Status, Style};
 use shm_ring::arena::BlockRef;
 use shm_ring::clock;
 use shm_ring::slot::CallId;
@@ -178,7 +178,7 @@ impl Hub {
             }
             Ok(())
         });
-        let Envelope { metadata, form, .. } = envelope;
+        let Envelope { metadata, form, streams } = envelope;
         let job = Arc::new(Job::new(
             Arc::clone(self),
             Arc::clone(lane),
@@ -192,8 +192,16 @@ impl Hub {
             return Dispatched::Settled;
         }
         let call = Box::new(LaneCall::new(Arc::clone(&job), request, len, form));
-        // The handler's own code may begin here.
-        let Ok(code) = job.run(|| Arc::clone(&self.handler).start(call)) else { return Dispatched::Settled };
+        let handler = Arc::clone(&self.handler);
+        let code = match streams {
+            // The handler's own code may begin here.
+            None => job.run(|| handler.start(call)),
+            Some(number) => {
+                let shape = handler.descriptor().method(meta.method).map_or(Shape::Unary, |method| method.shape);
+                Ok(call.with_streams(lane.streams.take(number, shape, job.deadline), handler))
+            }
+        };
+        let Ok(code) = code else { return Dispatched::Settled };
         let work = Work::new(code, job, live);
         match (self.style(meta.method), &self.spawner) {
             (Style::Thread, _) => self.threads.run(&self.instance, Box::new(work)),

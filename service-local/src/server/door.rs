@@ -354,8 +354,15 @@ impl Hub {
             Err(error) => return refused(Code::ResourceExhausted, error.to_string()),
         };
         let party = Arc::clone(&visitor.party);
-        let terms =
-            Terms { trust, bytes: self.max_bytes_of(caller.uid), sealed, share, party, streams: self.streams.clone() };
+        let terms = Terms {
+            trust,
+            bytes: self.max_bytes_of(caller.uid),
+            sealed,
+            share,
+            party,
+            streams: self.streams.clone(),
+            spin: self.stream_spin,
+        };
         let welcome = FromServer::Welcome {
             lane: place.index,
             trust: trust::to_byte(trust),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use service_core::{Assurance, Caller};
 use shm_ring::Trust;
@@ -74,6 +75,8 @@ pub(super) struct Terms {
     pub(super) party: Arc<Party>,
     /// Of streams, by user.
     pub(super) streams: Quota,
+    /// How long threads at streams poll before they sleep.
+    pub(super) spin: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -117,9 +120,10 @@ impl Lane {
         (shared, consumer): (ServerLane, Consumer),
         caller: Caller,
         connection: Connection,
-        Terms { trust, bytes, sealed, share, party, streams }: Terms,
+        Terms { trust, bytes, sealed, share, party, streams, spin }: Terms,
     ) -> Self {
-        let client = Client { uid: caller.uid, trust, assurance: assurance(trust), peer: Peer::of_process(caller.pid) };
+        let client =
+            Client { uid: caller.uid, trust, assurance: assurance(trust), spin, peer: Peer::of_process(caller.pid) };
         Self {
             index,
             shared,

@@ -17,7 +17,6 @@ mod rope;
 mod scope;
 mod sealed;
 mod segments;
-#[allow(dead_code, reason = "calls do not take streams yet")]
 mod streams;
 mod tasks;
 mod threads;
@@ -33,6 +32,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use service_core::{Address, Code, Handler, MethodIndex, Outcome, ServiceStats, Spawn, Status, Style};
 use shm_ring::arena::{ArenaLayout, Class};
@@ -357,6 +357,8 @@ pub(crate) struct Hub {
     /// Those of them that have said nothing yet.
     silent: Quota,
     streams: Quota,
+    /// How long threads at streams poll before they sleep.
+    stream_spin: Option<Duration>,
     epoch: u64,
     /// Whoever holds it polls.
     role: TryLock<Option<Box<Poller>>>,
@@ -427,6 +429,7 @@ impl Hub {
             workers: limits.workers,
             stopping: AtomicBool::new(false),
             spin: SpinBudget::new(runtime.spin()),
+            stream_spin: runtime.spin(),
             visitors: Visitors::default(),
             departed: Departed::default(),
             parties: Parties::default(),

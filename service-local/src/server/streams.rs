@@ -10,14 +10,20 @@ use std::fmt;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use service_core::{Assurance, Code, Outcome, Shape, Status, StreamReceiver, StreamSender};
+use service_core::{Assurance, Code, Deadline, Outcome, Shape, Status, StreamReceiver, StreamSender};
 use shm_ring::spsc::Control;
 use shm_ring::{Error, Trust};
 
-use self::arrival::{Arrival, Arriving, Taken, arrival};
+use self::arrival::{Arrival, arrival};
+pub(super) use self::arrival::{Arriving, Taken};
 use super::quota::{Quota, Share};
 use crate::stream::{Ends, Lease, MOST_STREAMS, Owner, Peer, Receiver, Rings, Sender, end};
+
+/// Sets of one connection. The client counts those that it has not given up, and handlers of those that it has may be about
+/// to notice.
+const MOST_SETS: usize = 2 * MOST_STREAMS;
 
 /// What is known of the client whose streams these are.
 #[derive(Debug)]
@@ -25,6 +31,8 @@ pub(super) struct Client {
     pub(super) uid: u32,
     pub(super) trust: Trust,
     pub(super) assurance: Option<Assurance>,
+    /// How long threads poll before they sleep.
+    pub(super) spin: Option<Duration>,
     pub(super) peer: Peer,
 }
 
@@ -98,15 +106,15 @@ impl Streams {
         if shape == Shape::Unary {
             return Err(bad("no direction".to_owned()));
         }
-        let rings = Rings::open(shape, fds)?;
-        let ends = rings.server_ends(self.client.trust)?;
+        let rings = Rings::open(shape, fds, self.client.trust)?;
+        let ends = rings.server_ends(self.client.trust, self.client.spin)?;
         let mut state = self.state();
         if number != state.next {
             return Err(bad(format!("number {number} where {} is next", state.next)));
         }
         state.next += 1;
         let early = state.early.remove(&number);
-        let share = if state.sets.len() < MOST_STREAMS { self.quota.take(self.client.uid) } else { None };
+        let share = if state.sets.len() < MOST_SETS { self.quota.take(self.client.uid) } else { None };
         let news = match (share, early) {
             (Some(share), early) => {
                 let set = Set { shape, controls: rings.controls(), ends: Use::Resting(ends), share };
@@ -127,7 +135,7 @@ impl Streams {
 
     fn too_many(&self) -> String {
         let (uid, limit) = (self.client.uid, self.quota.limit(self.client.uid));
-        format!("a connection has at most {MOST_STREAMS} streams at once, and user {uid} {limit}")
+        format!("a connection has at most {MOST_SETS} streams at once, and user {uid} {limit}")
     }
 
     /// The rings of this number will not be used (again).
@@ -148,8 +156,8 @@ impl Streams {
     }
 
     /// Gives a call its streams, as soon as they are there.
-    pub(super) fn take(&self, number: u64, shape: Shape) -> Arriving {
-        let (arrival, arriving) = arrival();
+    pub(super) fn take(&self, number: u64, shape: Shape, deadline: Option<Deadline>) -> Arriving {
+        let (arrival, arriving) = arrival(deadline);
         self.take_for(number, shape, arrival);
         arriving
     }
@@ -195,8 +203,10 @@ impl Streams {
         let owner: Weak<dyn Owner> = self.me.clone();
         let lease = Lease::new(number, owner, usize::from(producer.is_some()) + usize::from(consumer.is_some()));
         let Client { assurance, peer, .. } = &self.client;
-        let sender = producer.map(|producer| Sender::new(producer, peer.clone(), Some(Arc::clone(&lease))));
-        let receiver = consumer.map(|consumer| Receiver::new(consumer, *assurance, peer.clone(), Some(lease)));
+        let sender =
+            producer.map(|producer| Sender::new(producer, arrival.deadline(), peer.clone(), Some(Arc::clone(&lease))));
+        let receiver =
+            consumer.map(|consumer| Receiver::new(consumer, arrival.deadline(), *assurance, peer.clone(), Some(lease)));
         let sender = sender.map(|sender| Box::new(sender) as Box<dyn StreamSender>);
         let receiver = receiver.map(|receiver| Box::new(receiver) as Box<dyn StreamReceiver>);
         Some((arrival, Ok(Taken { sender, receiver })))

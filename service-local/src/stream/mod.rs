@@ -8,6 +8,7 @@
 //! - [`Sender`](sender::Sender), [`Receiver`](receiver::Receiver): the ends, as service-core knows them.
 //! - [`rings`]: memory and eventfds of a call's rings, made by the client, checked by the service.
 
+mod alarm;
 mod frame;
 mod lease;
 mod receiver;
@@ -35,7 +36,7 @@ const RING_BYTES: usize = 64 << 10;
 /// Longest item, in bytes. What a receiver holds of an item in parts grows with what came of it.
 const MAX_ITEM: usize = 64 << 20;
 
-/// Streams of one connection at once, those included whose rings wait for the next one.
+/// Streams that a client opens at once on one connection, those included whose rings wait for the next one.
 pub(crate) const MOST_STREAMS: usize = 64;
 
 /// Who is at the other end, for texts.
@@ -55,6 +56,11 @@ impl Peer {
     #[cold]
     pub(crate) fn status(&self, code: Code, what: impl fmt::Display) -> Status {
         Status::new(code, Outcome::MayHaveRun, format!("stream with {}: {what}", self.0))
+    }
+
+    #[cold]
+    fn late(&self) -> Status {
+        self.status(Code::DeadlineExceeded, "the call's deadline has passed")
     }
 
     #[cold]

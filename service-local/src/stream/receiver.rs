@@ -10,6 +10,7 @@ use service_core::{Assurance, Code, Deadline, Decode, Status, StreamReceiver};
 use shm_ring::RecvError;
 use shm_ring::spsc::{Consumer, End, Frame, Turn};
 
+use super::alarm::Alarm;
 use super::frame::Kind;
 use super::until::Until;
 use super::{Ends, Lease, MAX_ITEM, Peer};
@@ -23,6 +24,7 @@ pub(crate) struct Receiver {
     parts: Option<(AlignedVec, usize)>,
     /// On what items are read.
     assurance: Option<Assurance>,
+    alarm: Alarm,
     until: Until,
     peer: Peer,
     lease: Option<Arc<Lease>>,
@@ -67,12 +69,21 @@ impl Waits for Blocking {
 }
 
 /// As a task.
-struct Polled<'a, 'w>(&'a Wakers<'w>, &'a mut Turn);
+struct Polled<'a, 'w>(&'a Wakers<'w>, &'a mut Turn, &'a mut Alarm);
 
 impl Waits for Polled<'_, '_> {
     #[inline]
     fn recv<'c>(&mut self, consumer: &'c mut Consumer) -> Poll<Result<Frame<'c>, RecvError>> {
-        consumer.poll_recv(self.0, self.1)
+        match consumer.poll_recv(self.0, self.1) {
+            Poll::Ready(Err(RecvError::CannotWait { .. })) => {
+                self.2.poll(self.0, true).map(|()| Err(RecvError::TimedOut))
+            }
+            Poll::Ready(received) => {
+                self.2.found();
+                Poll::Ready(received)
+            }
+            Poll::Pending => self.2.poll(self.0, false).map(|()| Err(RecvError::TimedOut)),
+        }
     }
 }
 
@@ -87,9 +98,10 @@ enum Step {
 }
 
 impl Receiver {
-    /// Over a ring's consuming end. With a lease it goes back when the stream has ended well.
+    /// Over a ring's consuming end. A task's waiting ends with the call's deadline. With a lease it goes back when the stream has ended well.
     pub(crate) fn new(
         consumer: Box<Consumer>,
+        deadline: Option<Deadline>,
         assurance: Option<Assurance>,
         peer: Peer,
         lease: Option<Arc<Lease>>,
@@ -99,6 +111,7 @@ impl Receiver {
             turn: Turn::default(),
             parts: None,
             assurance,
+            alarm: Alarm::new(deadline),
             until: Until::default(),
             peer,
             lease,
@@ -134,9 +147,9 @@ impl Receiver {
                 self.end();
                 Ok(false)
             }
-            Ok(Step::Impossible(what)) => Err(self.break_off(|peer, _| peer.status(Code::Internal, what))),
+            Ok(Step::Impossible(what)) => Err(self.break_off(|peer, _, _| peer.status(Code::Internal, what))),
             Ok(Step::Part) => Ok(false), // left in the loop
-            Err(error) => Err(self.break_off(|peer, consumer| broken(peer, consumer, error))),
+            Err(error) => Err(self.break_off(|peer, consumer, is_late| broken(peer, consumer, is_late, error))),
         })
     }
 
@@ -152,10 +165,10 @@ impl Receiver {
 
     /// No more will come of it.
     #[cold]
-    fn break_off(&mut self, why: impl FnOnce(&Peer, &Consumer) -> Status) -> Status {
+    fn break_off(&mut self, why: impl FnOnce(&Peer, &Consumer, bool) -> Status) -> Status {
         self.forget();
         if let State::Open(consumer) = &self.state {
-            self.state = State::Broken(why(&self.peer, consumer));
+            self.state = State::Broken(why(&self.peer, consumer, self.alarm.is_late()));
             self.let_go();
         }
         match &self.state {
@@ -234,9 +247,11 @@ fn decode(bytes: &[u8], assurance: Option<Assurance>, item: &mut dyn Decode) -> 
 
 /// Why nothing will come of a ring any more although its end was not said.
 #[cold]
-fn broken(peer: &Peer, consumer: &Consumer, error: RecvError) -> Status {
+fn broken(peer: &Peer, consumer: &Consumer, is_late: bool, error: RecvError) -> Status {
     match error {
         RecvError::Closed if consumer.control().stats().producer.end == End::Died => peer.gone(),
+        // The other side may notice a little earlier.
+        RecvError::Closed if is_late => peer.late(),
         RecvError::Closed => peer.status(Code::Cancelled, "the other side broke off"),
         RecvError::ForkedHandle => peer.status(Code::FailedPrecondition, error),
         _ => peer.status(Code::Internal, error),
@@ -254,9 +269,9 @@ impl StreamReceiver for Receiver {
     }
 
     fn poll_recv(&mut self, cx: &mut Wakers<'_>, item: &mut (dyn Decode + Send)) -> Poll<Result<bool, Status>> {
-        let mut turn = std::mem::take(&mut self.turn);
-        let taken = self.take(item, &mut Polled(cx, &mut turn));
-        self.turn = turn;
+        let (mut turn, mut alarm) = (std::mem::take(&mut self.turn), std::mem::take(&mut self.alarm));
+        let taken = self.take(item, &mut Polled(cx, &mut turn, &mut alarm));
+        (self.turn, self.alarm) = (turn, alarm);
         taken
     }
 }

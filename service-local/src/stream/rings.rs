@@ -1,6 +1,7 @@
 //! The memory and the eventfds of a call's rings: made by the client, checked by the service.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use service_core::Shape;
 use shm_ring::spsc::{Consumer, Control, Events, Producer, SpscLayout};
@@ -8,7 +9,8 @@ use shm_ring::{Error, EventFd, Segment, Trust};
 
 use super::{Ends, RING_BYTES};
 
-/// Descriptors of one ring: its memory, the consumer's eventfd, the producer's.
+/// Descriptors of one ring: its memory, the consumer's eventfd, the producer's; between sides that trust each other too
+/// little for the same eventfds (see [`alarm`](super::alarm)), its memory alone.
 const FDS: usize = 3;
 
 /// Descriptors that are announced at most.
@@ -31,39 +33,55 @@ pub(crate) struct Rings {
 }
 
 impl Ring {
-    fn make() -> Result<(Self, [OwnedFd; FDS]), Error> {
+    fn make(trust: Trust, announced: &mut Vec<OwnedFd>) -> Result<Self, Error> {
         let (segment, memory) = Segment::memfd("switchboard-stream", SpscLayout::new(RING_BYTES)?, 0)?;
+        announced.push(memory);
+        if trust.is_isolated() {
+            return Ok(Self { segment, events: Events::default() });
+        }
         let (data, space) = (EventFd::new()?, EventFd::new()?);
-        let fds = [memory, copy(data.as_fd())?, copy(space.as_fd())?];
-        Ok((Self { segment, events: Events { data: Some(data), space: Some(space) } }, fds))
+        announced.extend([copy(data.as_fd())?, copy(space.as_fd())?]);
+        Ok(Self { segment, events: Events { data: Some(data), space: Some(space) } })
     }
 
+    #[cfg(test)]
     fn heap() -> Result<Self, Error> {
         Ok(Self { segment: Segment::heap(SpscLayout::new(RING_BYTES)?, 0), events: Events::new()? })
     }
 
     /// One that a client made: the service's streams have all the same shape, and so no room for more is given away.
-    fn open(fds: &mut impl Iterator<Item = OwnedFd>) -> Result<Self, Error> {
+    fn open(fds: &mut impl Iterator<Item = OwnedFd>, trust: Trust) -> Result<Self, Error> {
         let mut next = || {
             let what = "too few descriptors for the rings of a stream".to_owned();
             fds.next().ok_or(Error::BadMessage { during: "announcing a stream", what })
         };
-        let (memory, data, space) = (next()?, next()?, next()?);
-        let segment: Segment<SpscLayout> = Segment::open(memory.as_fd())?;
+        let segment: Segment<SpscLayout> = Segment::open(next()?.as_fd())?;
         let (found, expected) = (segment.bytes() as u64, shm_ring::Layout::bytes(&SpscLayout::new(RING_BYTES)?) as u64);
         if found != expected || segment.layout().capacity() != RING_BYTES {
             return Err(Error::BadSegment { what: "size of a stream's ring", found, expected });
         }
-        let events = Events { data: Some(EventFd::from_fd(data)?), space: Some(EventFd::from_fd(space)?) };
+        if trust.is_isolated() {
+            return Ok(Self { segment, events: Events::default() });
+        }
+        let (data, space) = (EventFd::from_fd(next()?)?, EventFd::from_fd(next()?)?);
+        let events = Events { data: Some(data), space: Some(space) };
         Ok(Self { segment, events })
     }
 
-    fn producer(&self) -> Result<Box<Producer>, Error> {
-        Producer::attach(&self.segment, self.events.clone()).map(Box::new)
+    fn producer(&self, spin: Option<Duration>) -> Result<Box<Producer>, Error> {
+        let mut producer = Producer::attach(&self.segment, self.events.clone())?;
+        if let Some(spin) = spin {
+            producer.set_spin(spin);
+        }
+        Ok(Box::new(producer))
     }
 
-    fn consumer(&self, trust: Trust) -> Result<Box<Consumer>, Error> {
-        Ok(Box::new(Consumer::attach(&self.segment, self.events.clone())?.with_trust(trust)))
+    fn consumer(&self, trust: Trust, spin: Option<Duration>) -> Result<Box<Consumer>, Error> {
+        let mut consumer = Consumer::attach(&self.segment, self.events.clone())?.with_trust(trust);
+        if let Some(spin) = spin {
+            consumer.set_spin(spin);
+        }
+        Ok(Box::new(consumer))
     }
 
     fn control(&self) -> Control {
@@ -81,15 +99,13 @@ impl Rings {
     ///
     /// # Errors
     /// [`Error::ResourceExhausted`] if there is no memory or no descriptor left.
-    pub(crate) fn make(shape: Shape) -> Result<(Self, Vec<OwnedFd>), Error> {
+    pub(crate) fn make(shape: Shape, trust: Trust) -> Result<(Self, Vec<OwnedFd>), Error> {
         let mut announced = Vec::with_capacity(MAX_FDS);
         let mut make = |is_there: bool| -> Result<Option<Ring>, Error> {
             if !is_there {
                 return Ok(None);
             }
-            let (ring, fds) = Ring::make()?;
-            announced.extend(fds);
-            Ok(Some(ring))
+            Ring::make(trust, &mut announced).map(Some)
         };
         let rings = Self { up: make(shape.has_client_items())?, down: make(shape.has_server_items())? };
         Ok((rings, announced))
@@ -99,6 +115,7 @@ impl Rings {
     ///
     /// # Errors
     /// [`Error::ResourceExhausted`] if no descriptor is left.
+    #[cfg(test)]
     pub(crate) fn heap(shape: Shape) -> Result<Self, Error> {
         let up = shape.has_client_items().then(Ring::heap).transpose()?;
         let down = shape.has_server_items().then(Ring::heap).transpose()?;
@@ -109,10 +126,10 @@ impl Rings {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn open(shape: Shape, fds: Vec<OwnedFd>) -> Result<Self, Error> {
+    pub(crate) fn open(shape: Shape, fds: Vec<OwnedFd>, trust: Trust) -> Result<Self, Error> {
         let mut fds = fds.into_iter();
-        let up = shape.has_client_items().then(|| Ring::open(&mut fds)).transpose()?;
-        let down = shape.has_server_items().then(|| Ring::open(&mut fds)).transpose()?;
+        let up = shape.has_client_items().then(|| Ring::open(&mut fds, trust)).transpose()?;
+        let down = shape.has_server_items().then(|| Ring::open(&mut fds, trust)).transpose()?;
         match fds.len() {
             0 => Ok(Self { up, down }),
             over => {
@@ -122,23 +139,23 @@ impl Rings {
         }
     }
 
-    /// The client's ends, which trusts the service so far. Once.
+    /// The client's ends, which trusts the service so far, and whose threads poll so long before they sleep. Once.
     ///
     /// # Errors
     /// [`Error::AlreadyAttached`].
-    pub(crate) fn client_ends(&self, trust: Trust) -> Result<Ends, Error> {
-        let producer = self.up.as_ref().map(Ring::producer).transpose()?;
-        let consumer = self.down.as_ref().map(|ring| ring.consumer(trust)).transpose()?;
+    pub(crate) fn client_ends(&self, trust: Trust, spin: Option<Duration>) -> Result<Ends, Error> {
+        let producer = self.up.as_ref().map(|ring| ring.producer(spin)).transpose()?;
+        let consumer = self.down.as_ref().map(|ring| ring.consumer(trust, spin)).transpose()?;
         Ok(Ends { producer, consumer })
     }
 
-    /// The service's ends, which trusts the client so far. Once.
+    /// The service's ends, likewise. Once.
     ///
     /// # Errors
     /// [`Error::AlreadyAttached`].
-    pub(crate) fn server_ends(&self, trust: Trust) -> Result<Ends, Error> {
-        let producer = self.down.as_ref().map(Ring::producer).transpose()?;
-        let consumer = self.up.as_ref().map(|ring| ring.consumer(trust)).transpose()?;
+    pub(crate) fn server_ends(&self, trust: Trust, spin: Option<Duration>) -> Result<Ends, Error> {
+        let producer = self.down.as_ref().map(|ring| ring.producer(spin)).transpose()?;
+        let consumer = self.up.as_ref().map(|ring| ring.consumer(trust, spin)).transpose()?;
         Ok(Ends { producer, consumer })
     }
 

@@ -11,6 +11,7 @@ use service_core::{
 use shm_ring::ClaimError;
 use shm_ring::spsc::{Claim, End, Producer, Turn};
 
+use super::alarm::Alarm;
 use super::frame::{Kind, WORD};
 use super::until::Until;
 use super::{Ends, Lease, MAX_ITEM, Peer};
@@ -32,6 +33,7 @@ pub(crate) struct Sender {
     small: Box<[u8; WORD + SMALL]>,
     /// An item that goes in parts, and how much of it has gone.
     parts: Option<(Vec<u8>, usize)>,
+    alarm: Alarm,
     until: Until,
     peer: Peer,
     lease: Option<Arc<Lease>>,
@@ -63,14 +65,24 @@ impl Waits for Blocking {
 }
 
 /// As a task.
-struct Polled<'a, 'w>(&'a Wakers<'w>, &'a mut Turn);
+struct Polled<'a, 'w>(&'a Wakers<'w>, &'a mut Turn, &'a mut Alarm);
 
 impl Waits for Polled<'_, '_> {
     #[inline]
     fn claim<'p>(&mut self, producer: &'p mut Producer, len: usize) -> Poll<Result<Claim<'p>, ClaimError>> {
-        producer.poll_claim(self.0, self.1, len)
+        match producer.poll_claim(self.0, self.1, len) {
+            Poll::Ready(Err(ClaimError::CannotWait { .. })) => self.2.poll(self.0, true).map(|()| Err(LATE)),
+            Poll::Ready(claimed) => {
+                self.2.found();
+                Poll::Ready(claimed)
+            }
+            Poll::Pending => self.2.poll(self.0, false).map(|()| Err(LATE)),
+        }
     }
 }
+
+/// What a task is told whose time is up.
+const LATE: ClaimError = ClaimError::TimedOut { needed: 0, free: 0 };
 
 /// A claim, as the encoder sees it.
 struct ClaimSink<'a, 'b>(&'a mut Claim<'b>);
@@ -95,10 +107,24 @@ impl BlockWriter for VecSink<'_> {
 }
 
 impl Sender {
-    /// Over a ring's producing end. With a lease it goes back when the stream has ended well.
-    pub(crate) fn new(producer: Box<Producer>, peer: Peer, lease: Option<Arc<Lease>>) -> Self {
+    /// Over a ring's producing end. A task's waiting ends with the call's deadline. With a lease it goes back when the stream has ended well.
+    pub(crate) fn new(
+        producer: Box<Producer>,
+        deadline: Option<Deadline>,
+        peer: Peer,
+        lease: Option<Arc<Lease>>,
+    ) -> Self {
         let (turn, small) = (Turn::default(), Box::new([0; WORD + SMALL]));
-        Self { producer: Some(producer), turn, small, parts: None, until: Until::default(), peer, lease }
+        Self {
+            producer: Some(producer),
+            turn,
+            small,
+            parts: None,
+            alarm: Alarm::new(deadline),
+            until: Until::default(),
+            peer,
+            lease,
+        }
     }
 
     fn put(&mut self, item: &dyn Encode, waits: &mut impl Waits) -> Poll<Result<(), Status>> {
@@ -175,7 +201,9 @@ fn finished(peer: &Peer) -> Status {
 fn refused_claim(peer: &Peer, error: ClaimError) -> Status {
     let code = match error {
         ClaimError::Closed => return peer.status(Code::Cancelled, "the other side takes no more items"),
-        ClaimError::TimedOut { .. } => Code::DeadlineExceeded,
+        ClaimError::TimedOut { .. } => {
+            return peer.status(Code::DeadlineExceeded, "the deadline passed while the stream was full");
+        }
         ClaimError::ForkedHandle => Code::FailedPrecondition,
         ClaimError::CannotWait { .. } | ClaimError::TooLarge { .. } => Code::ResourceExhausted,
         _ => Code::Internal,
@@ -183,11 +211,17 @@ fn refused_claim(peer: &Peer, error: ClaimError) -> Status {
     peer.status(code, error)
 }
 
-/// What a failed send comes to, if it was the other side's death that closed the ring.
+/// What a failed send comes to, if it was not the other side's will that closed the ring.
 #[cold]
-fn of_death(producer: &Producer, peer: &Peer, status: Status) -> Status {
-    let has_died = status.code() == Code::Cancelled && producer.control().stats().consumer.end == End::Died;
-    if has_died { peer.gone() } else { status }
+fn why_closed(producer: &Producer, peer: &Peer, alarm: &Alarm, status: Status) -> Status {
+    if status.code() != Code::Cancelled {
+        return status;
+    }
+    if producer.control().stats().consumer.end == End::Died {
+        return peer.gone();
+    }
+    // The other side may notice a little earlier.
+    if alarm.is_late() { peer.late() } else { status }
 }
 
 impl StreamSender for Sender {
@@ -202,9 +236,9 @@ impl StreamSender for Sender {
     }
 
     fn poll_send(&mut self, cx: &mut Wakers<'_>, item: &(dyn Encode + Sync)) -> Poll<Result<(), Status>> {
-        let mut turn = std::mem::take(&mut self.turn);
-        let sent = self.put(item, &mut Polled(cx, &mut turn));
-        self.turn = turn;
+        let (mut turn, mut alarm) = (std::mem::take(&mut self.turn), std::mem::take(&mut self.alarm));
+        let sent = self.put(item, &mut Polled(cx, &mut turn, &mut alarm));
+        (self.turn, self.alarm) = (turn, alarm);
         sent.map_err(|status| self.explained(status))
     }
 
@@ -221,7 +255,7 @@ impl StreamSender for Sender {
             if let Some(lease) = lease {
                 lease.lost();
             }
-            return Err(of_death(&producer, &self.peer, refused_claim(&self.peer, error)));
+            return Err(why_closed(&producer, &self.peer, &self.alarm, refused_claim(&self.peer, error)));
         }
         if let Some(lease) = lease {
             lease.back(Ends { producer: Some(producer), consumer: None });
@@ -234,7 +268,7 @@ impl Sender {
     #[cold]
     fn explained(&self, status: Status) -> Status {
         match &self.producer {
-            Some(producer) => of_death(producer, &self.peer, status),
+            Some(producer) => why_closed(producer, &self.peer, &self.alarm, status),
             None => status,
         }
     }

@@ -37,7 +37,7 @@ const GROWING: Duration = Duration::from_millis(2);
 
 /// Whether a caller can be held up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Caller {
+pub(super) enum Caller {
     Thread,
     Task,
 }
@@ -70,16 +70,17 @@ impl LocalConnection {
         Poll::Pending
     }
 
-    /// Sends a call off in a slot, unannounced. `None` if a task has to wait for a cell or a segment.
-    fn send_off(
+    /// Sends a call off in a slot, unannounced; `streams` is the number of its rings, if it has any. `None` if a task has to wait for a cell or a segment.
+    pub(super) fn send_off(
         &self,
         mut slot: Call<'_>,
         call: &CallRequest<'_>,
+        streams: Option<u64>,
         caller: Caller,
         started_ns: u64,
     ) -> Result<Option<Ticket>, Status> {
         let until_ns = until(call.timeout, started_ns);
-        let envelope = envelope_of(call)?;
+        let envelope = envelope_of(call, streams)?;
         let enveloped = envelope.as_ref().map(|envelope| Enveloped::new(call.message, envelope));
         let request: &dyn Encode = match &enveloped {
             None => call.message,
@@ -160,7 +161,7 @@ impl LocalConnection {
             self.lane.slots.arm();
         }
         let slot = ready!(self.poll_slot(wakers, place, until_ns))?;
-        match self.send_off(slot, call, Caller::Task, started_ns) {
+        match self.send_off(slot, call, None, Caller::Task, started_ns) {
             Ok(Some(ticket)) => {
                 self.lane.announce();
                 place.leave();
@@ -194,7 +195,7 @@ impl LocalConnection {
                     None if tickets.len() > before => break,
                     None => (self.acquire(until(call.timeout, started_ns))?, Caller::Thread),
                 };
-                let Some(ticket) = self.send_off(slot, call, caller, started_ns)? else { break };
+                let Some(ticket) = self.send_off(slot, call, None, caller, started_ns)? else { break };
                 tickets.push(ticket);
             }
             Ok(())

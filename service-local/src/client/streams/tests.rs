@@ -1,5 +1,5 @@
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use service_core::{Decode, Message, Reply, StreamReceiver, StreamSender};
 use shm_ring::rendezvous::{Listener, RuntimeDir};
@@ -46,7 +46,7 @@ impl Site {
             }
         };
         service.let_descriptors_in().unwrap();
-        let streams = Streams::new(connection, Trust::CHECKED, None, Peer::new("a test"));
+        let streams = Streams::new(connection, (Trust::CHECKED, None), None, Peer::new("a test"));
         Self { streams, service, keeper: Arc::default(), path }
     }
 
@@ -60,11 +60,11 @@ impl Site {
     fn service_ends(&self, shape: Shape, number: u64) -> (Sender, Receiver) {
         let (message, fds) = self.heard().expect("the rings are announced");
         assert_eq!(message, FromClient::Streams { number, shape });
-        let ends = Rings::open(shape, fds).unwrap().server_ends(Trust::CHECKED).unwrap();
+        let ends = Rings::open(shape, fds, Trust::CHECKED).unwrap().server_ends(Trust::CHECKED, None).unwrap();
         let owner: Weak<dyn Owner> = Arc::downgrade(&(Arc::clone(&self.keeper) as Arc<dyn Owner>));
         let (lease, peer) = (Lease::new(number, owner, 2), || Peer::new("the client"));
-        let sender = Sender::new(ends.producer.unwrap(), peer(), Some(Arc::clone(&lease)));
-        (sender, Receiver::new(ends.consumer.unwrap(), None, peer(), Some(lease)))
+        let sender = Sender::new(ends.producer.unwrap(), None, peer(), Some(Arc::clone(&lease)));
+        (sender, Receiver::new(ends.consumer.unwrap(), None, None, peer(), Some(lease)))
     }
 }
 
@@ -88,17 +88,17 @@ fn used(opening: &mut Opening, theirs: &mut (Sender, Receiver)) {
 #[test]
 fn rings_that_ended_well_are_used_again_by_their_number_and_shape() {
     let site = Site::new("again");
-    let mut first = site.streams.open(Shape::BothWays).unwrap();
+    let mut first = site.streams.open(Shape::BothWays, None).unwrap();
     let mut theirs = site.service_ends(Shape::BothWays, 0);
     used(&mut first, &mut theirs);
     drop(first);
-    let other = site.streams.open(Shape::ServerStream).unwrap();
+    let other = site.streams.open(Shape::ServerStream, None).unwrap();
     assert_eq!(other.number, 1, "of another shape");
     assert_eq!(site.heard().unwrap().0, FromClient::Streams { number: 1, shape: Shape::ServerStream });
-    let again = site.streams.open(Shape::BothWays).unwrap();
+    let again = site.streams.open(Shape::BothWays, None).unwrap();
     assert_eq!(again.number, 0);
     assert!(site.heard().is_none(), "nothing is announced");
-    let more = site.streams.open(Shape::BothWays).unwrap();
+    let more = site.streams.open(Shape::BothWays, None).unwrap();
     assert_eq!(more.number, 2, "those of number 0 are in use");
 }
 
@@ -106,21 +106,21 @@ fn rings_that_ended_well_are_used_again_by_their_number_and_shape() {
 #[test]
 fn rings_whose_end_the_service_has_not_seen_wait_and_closed_ones_are_not_used() {
     let site = Site::new("unseen");
-    let mut opening = site.streams.open(Shape::BothWays).unwrap();
+    let mut opening = site.streams.open(Shape::BothWays, None).unwrap();
     let (mut sender, receiver) = site.service_ends(Shape::BothWays, 0);
     opening.sender.as_mut().unwrap().finish().unwrap();
     sender.finish().unwrap();
     assert_eq!(next(opening.receiver.as_mut().unwrap()), None);
-    assert_eq!(site.streams.open(Shape::BothWays).unwrap().number, 1);
+    assert_eq!(site.streams.open(Shape::BothWays, None).unwrap().number, 1);
     drop(receiver);
-    assert_eq!(site.streams.open(Shape::BothWays).unwrap().number, 2);
+    assert_eq!(site.streams.open(Shape::BothWays, None).unwrap().number, 2);
 }
 
 #[test]
 fn streams_that_were_broken_off_are_given_up_and_the_service_hears_of_it() {
     let site = Site::new("broken");
     for (number, ends_well) in [(0, false), (1, true)] {
-        let mut opening = site.streams.open(Shape::BothWays).unwrap();
+        let mut opening = site.streams.open(Shape::BothWays, None).unwrap();
         let _theirs = site.service_ends(Shape::BothWays, number);
         if ends_well {
             opening.sender.as_mut().unwrap().finish().unwrap();
@@ -134,18 +134,18 @@ fn streams_that_were_broken_off_are_given_up_and_the_service_hears_of_it() {
 #[test]
 fn one_more_than_the_limit_is_refused_here_already() {
     let site = Site::new("limit");
-    let open: Vec<_> = (0..MOST_STREAMS).map(|_| site.streams.open(Shape::ClientStream).unwrap()).collect();
-    let status = site.streams.open(Shape::ClientStream).unwrap_err();
+    let open: Vec<_> = (0..MOST_STREAMS).map(|_| site.streams.open(Shape::ClientStream, None).unwrap()).collect();
+    let status = site.streams.open(Shape::ClientStream, None).unwrap_err();
     assert_eq!((status.code(), status.outcome()), (Code::ResourceExhausted, Outcome::NotRun));
     drop(open);
-    assert!(site.streams.open(Shape::ClientStream).is_ok());
+    assert!(site.streams.open(Shape::ClientStream, None).is_ok());
 }
 
 #[test]
 fn only_so_many_rings_rest() {
     let site = Site::new("resting");
     let mut open: Vec<_> = (0..=MOST_RESTING as u64)
-        .map(|number| (site.streams.open(Shape::BothWays).unwrap(), site.service_ends(Shape::BothWays, number)))
+        .map(|number| (site.streams.open(Shape::BothWays, None).unwrap(), site.service_ends(Shape::BothWays, number)))
         .collect();
     open.iter_mut().for_each(|(opening, theirs)| used(opening, theirs));
     assert_eq!(site.heard().unwrap().0, FromClient::Streamed { number: MOST_RESTING as u64 });
@@ -155,12 +155,12 @@ fn only_so_many_rings_rest() {
 #[test]
 fn the_services_end_reaches_whoever_waits_and_nothing_is_opened_any_more() {
     let site = Site::new("ended");
-    let mut opening = site.streams.open(Shape::BothWays).unwrap();
+    let mut opening = site.streams.open(Shape::BothWays, None).unwrap();
     let _theirs = site.service_ends(Shape::BothWays, 0);
     let mut receiver = opening.receiver.take().unwrap();
     let waits = std::thread::spawn(move || receiver.recv(&mut Reply::<u32>::new(), None).unwrap_err());
     site.streams.end();
     assert_eq!(waits.join().unwrap().code(), Code::Unavailable);
-    let status = site.streams.open(Shape::BothWays).unwrap_err();
+    let status = site.streams.open(Shape::BothWays, None).unwrap_err();
     assert_eq!((status.code(), status.outcome()), (Code::Unavailable, Outcome::NotRun));
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use service_core::{Status, StreamReceiver, StreamSender};
+use service_core::{Deadline, Status, StreamReceiver, StreamSender};
 
 /// A call's ends of its streams.
 #[derive(Default)]
@@ -28,16 +28,19 @@ struct State {
 }
 
 /// Who is told, once.
-pub(super) struct Arrival(Arc<Mutex<State>>);
+pub(super) struct Arrival {
+    state: Arc<Mutex<State>>,
+    deadline: Option<Deadline>,
+}
 
 /// Ready when the streams are there, or will not come. Dropped before, they are broken off when they come.
 #[must_use = "streams that nobody waits for are broken off"]
 pub(in crate::server) struct Arriving(Arc<Mutex<State>>);
 
-/// Both ends of it.
-pub(super) fn arrival() -> (Arrival, Arriving) {
+/// Both ends of it, for a call with this deadline.
+pub(super) fn arrival(deadline: Option<Deadline>) -> (Arrival, Arriving) {
     let state = Arc::<Mutex<State>>::default();
-    (Arrival(Arc::clone(&state)), Arriving(state))
+    (Arrival { state: Arc::clone(&state), deadline }, Arriving(state))
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -45,8 +48,13 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl Arrival {
+    /// The call's.
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
     pub(super) fn tell(self, news: Result<Taken, Status>) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         state.news = Some(news);
         let waker = state.waker.take();
         drop(state);

@@ -25,7 +25,7 @@ impl Site {
     fn new(of_the_user: u32) -> Self {
         let (trust, peer) = (Trust::CHECKED, Peer::new("a test"));
         let quota = Quota::up_to(of_the_user, 0);
-        let client = Client { uid: own_uid(), trust, assurance: None, peer };
+        let client = Client { uid: own_uid(), trust, assurance: None, spin: None, peer };
         Self { streams: Streams::new(client, quota.clone()), quota, next: 0 }
     }
 
@@ -37,11 +37,11 @@ impl Site {
     }
 
     fn made(&mut self, shape: Shape) -> (Theirs, Vec<OwnedFd>) {
-        let (rings, fds) = Rings::make(shape).unwrap();
-        let ends = rings.client_ends(Trust::CHECKED).unwrap();
+        let (rings, fds) = Rings::make(shape, Trust::CHECKED).unwrap();
+        let ends = rings.client_ends(Trust::CHECKED, None).unwrap();
         let peer = || Peer::new("the service");
-        let sender = ends.producer.map(|producer| Sender::new(producer, peer(), None));
-        let receiver = ends.consumer.map(|consumer| Receiver::new(consumer, None, peer(), None));
+        let sender = ends.producer.map(|producer| Sender::new(producer, None, peer(), None));
+        let receiver = ends.consumer.map(|consumer| Receiver::new(consumer, None, None, peer(), None));
         let number = self.next;
         self.next += 1;
         (Theirs { number, rings, sender, receiver }, fds)
@@ -49,7 +49,7 @@ impl Site {
 
     /// A call that names this number.
     fn call(&self, number: u64, shape: Shape) -> Arriving {
-        self.streams.take(number, shape)
+        self.streams.take(number, shape, None)
     }
 
     fn open(&self) -> usize {
@@ -195,7 +195,7 @@ fn what_no_honest_client_announces_ends_the_connection() {
     assert!(site.streams.announce(0, Shape::BothWays, fds).is_err(), "descriptors too few");
     assert!(site.streams.announce(0, Shape::Unary, Vec::new()).is_err(), "nothing");
     let (theirs, fds) = site.made(Shape::ClientStream);
-    drop(theirs.rings.server_ends(Trust::CHECKED).unwrap());
+    drop(theirs.rings.server_ends(Trust::CHECKED, None).unwrap());
     assert!(site.streams.announce(0, Shape::ClientStream, fds).is_err(), "an end that was used already");
     let pipes = (0..3).map(|_| OwnedFd::from(std::io::pipe().unwrap().0)).collect();
     assert!(site.streams.announce(0, Shape::ClientStream, pipes).is_err(), "pipes");

@@ -10,9 +10,9 @@ use crate::stream::MAX_ITEM;
 /// A producer that writes what it likes, and whoever reads it.
 fn liar() -> (Box<Producer>, Receiver) {
     let rings = Rings::heap(Shape::ClientStream).unwrap();
-    let producer = rings.client_ends(Trust::CHECKED).unwrap().producer.unwrap();
-    let consumer = rings.server_ends(Trust::ISOLATED).unwrap().consumer.unwrap();
-    (producer, Receiver::new(consumer, None, Peer::new("a test"), None))
+    let producer = rings.client_ends(Trust::CHECKED, None).unwrap().producer.unwrap();
+    let consumer = rings.server_ends(Trust::ISOLATED, None).unwrap().consumer.unwrap();
+    (producer, Receiver::new(consumer, None, None, Peer::new("a test"), None))
 }
 
 fn frame(word: u64, item: &[u8]) -> Vec<u8> {

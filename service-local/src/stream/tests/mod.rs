@@ -24,10 +24,10 @@ fn pair() -> (Sender, Receiver) {
 
 fn pair_trusting(trust: Trust) -> (Sender, Receiver) {
     let rings = Rings::heap(Shape::ClientStream).unwrap();
-    let (ours, theirs) = (rings.client_ends(trust).unwrap(), rings.server_ends(trust).unwrap());
+    let (ours, theirs) = (rings.client_ends(trust, None).unwrap(), rings.server_ends(trust, None).unwrap());
     let peer = || Peer::new("a test");
-    let sender = Sender::new(ours.producer.unwrap(), peer(), None);
-    (sender, Receiver::new(theirs.consumer.unwrap(), None, peer(), None))
+    let sender = Sender::new(ours.producer.unwrap(), None, peer(), None);
+    (sender, Receiver::new(theirs.consumer.unwrap(), None, None, peer(), None))
 }
 
 fn send<T: Writable + Sync>(sender: &mut Sender, item: &T) -> Result<(), Status> {

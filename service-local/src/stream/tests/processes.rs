@@ -67,20 +67,20 @@ fn peer() -> Peer {
 /// Rings to a child in a role, our ends of them.
 fn streams(role: &'static str, shape: Shape) -> (Child, Rings, Option<Sender>, Option<Receiver>, Scratch) {
     let (child, connection, scratch) = child(role);
-    let (rings, fds) = Rings::make(shape).unwrap();
+    let (rings, fds) = Rings::make(shape, Trust::CHECKED).unwrap();
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     connection.send(b"rings", &fds).unwrap();
-    let ends = rings.client_ends(Trust::CHECKED).unwrap();
-    let sender = ends.producer.map(|producer| Sender::new(producer, peer(), None));
-    let receiver = ends.consumer.map(|consumer| Receiver::new(consumer, None, peer(), None));
+    let ends = rings.client_ends(Trust::CHECKED, None).unwrap();
+    let sender = ends.producer.map(|producer| Sender::new(producer, None, peer(), None));
+    let receiver = ends.consumer.map(|consumer| Receiver::new(consumer, None, None, peer(), None));
     (child, rings, sender, receiver, scratch)
 }
 
 /// Answers with the sum of all numbers.
 fn adds_up(parent: Line) {
-    let rings = Rings::open(Shape::ClientStream, received()).unwrap();
-    let ends = rings.server_ends(Trust::CHECKED).unwrap();
-    let mut receiver = Receiver::new(ends.consumer.unwrap(), None, peer(), None);
+    let rings = Rings::open(Shape::ClientStream, received(), Trust::CHECKED).unwrap();
+    let ends = rings.server_ends(Trust::CHECKED, None).unwrap();
+    let mut receiver = Receiver::new(ends.consumer.unwrap(), None, None, peer(), None);
     parent.say("ready");
     let mut sum = 0;
     while let Some(number) = recv::<u64>(&mut receiver).unwrap() {
@@ -104,10 +104,10 @@ fn takes_frames(parent: Line) {
 
 /// Sends each number back, and dies of the one that is asked for.
 fn sends_back(parent: Line) {
-    let rings = Rings::open(Shape::BothWays, received()).unwrap();
-    let ends = rings.server_ends(Trust::CHECKED).unwrap();
-    let mut sender = Sender::new(ends.producer.unwrap(), peer(), None);
-    let mut receiver = Receiver::new(ends.consumer.unwrap(), None, peer(), None);
+    let rings = Rings::open(Shape::BothWays, received(), Trust::CHECKED).unwrap();
+    let ends = rings.server_ends(Trust::CHECKED, None).unwrap();
+    let mut sender = Sender::new(ends.producer.unwrap(), None, peer(), None);
+    let mut receiver = Receiver::new(ends.consumer.unwrap(), None, None, peer(), None);
     parent.say("ready");
     while let Some(number) = recv::<u64>(&mut receiver).unwrap() {
         send(&mut sender, &number).unwrap();

@@ -4,7 +4,8 @@ use std::sync::mpsc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use service_core::{Code, Deadline, Message, StreamSender};
+use service_core::{Code, Deadline, Message, Shape, StreamSender};
+use shm_ring::Trust;
 
 use super::{PATIENCE, block_on, pair, poll_recv, poll_send, recv, recv_until, send};
 use crate::stream::{RING_BYTES, rings};
@@ -67,6 +68,30 @@ fn nothing_comes_before_the_deadline_and_later_it_does() {
     assert_eq!(recv_until(&mut receiver, Some(Deadline::after(PATIENCE))).unwrap(), Some(5_u32));
 }
 
+/// Both ends of a stream whose call has a deadline, in a mode of trust.
+fn pair_until(deadline: Deadline, trust: Trust) -> (super::Sender, super::Receiver) {
+    let (rings, fds) = super::Rings::make(Shape::ClientStream, trust).unwrap();
+    let theirs = super::Rings::open(Shape::ClientStream, fds, trust).unwrap();
+    let producer = rings.client_ends(trust, None).unwrap().producer.unwrap();
+    let consumer = theirs.server_ends(trust, None).unwrap().consumer.unwrap();
+    let peer = || super::Peer::new("a test");
+    let sender = super::Sender::new(producer, Some(deadline), peer(), None);
+    (sender, super::Receiver::new(consumer, Some(deadline), None, peer(), None))
+}
+
+#[test]
+fn a_task_that_waits_is_woken_at_the_calls_deadline() {
+    for trust in [Trust::CHECKED, Trust::ISOLATED] {
+        let deadline = Deadline::after(SHORT);
+        let (mut sender, mut receiver) = pair_until(deadline, trust);
+        let late = block_on(|cx| poll_recv::<u32>(&mut receiver, cx)).unwrap_err();
+        assert!(deadline.has_passed() && late.code() == Code::DeadlineExceeded, "{late}");
+        let item = vec![7_u8; 1000];
+        let late = std::iter::repeat_with(|| block_on(|cx| poll_send(&mut sender, cx, &item))).find_map(Result::err);
+        assert_eq!(late.unwrap().code(), Code::DeadlineExceeded);
+    }
+}
+
 /// A task is woken by an item, by room, and by whatever ends the stream.
 #[test]
 fn a_task_that_waits_is_woken_by_whatever_happens() {
@@ -117,11 +142,11 @@ fn a_task_that_waits_for_room_is_woken_when_the_receiver_goes() {
 /// What the watcher thread does when the other process is gone.
 #[test]
 fn the_death_of_the_other_side_ends_both_directions() {
-    let rings = super::Rings::heap(service_core::Shape::BothWays).unwrap();
-    let ends = rings.client_ends(shm_ring::Trust::CHECKED).unwrap();
+    let rings = super::Rings::heap(Shape::BothWays).unwrap();
+    let ends = rings.client_ends(Trust::CHECKED, None).unwrap();
     let peer = || super::Peer::new("a test");
-    let mut sender = super::Sender::new(ends.producer.unwrap(), peer(), None);
-    let mut receiver = super::Receiver::new(ends.consumer.unwrap(), None, peer(), None);
+    let mut sender = super::Sender::new(ends.producer.unwrap(), None, peer(), None);
+    let mut receiver = super::Receiver::new(ends.consumer.unwrap(), None, None, peer(), None);
     let waits = std::thread::spawn(move || recv::<u32>(&mut receiver));
     send(&mut sender, &1_u32).unwrap();
     rings::end(&rings.controls());
