@@ -435,7 +435,11 @@ impl Watched for News {
             connection.end(connection.socket.peer().is_dead());
             return Next::Stop;
         }
-        connection.sweep();
+        if found > 0 && connection.given_up.count() > 0 {
+            // A slot that was given up may be done with. To take it back may mean to read the socket, which is not for
+            // this thread.
+            tasks.line.call_first();
+        }
         if now_ns >= tasks.due_ns() {
             let patience_ns = state.patience_ns;
             state.patience_ns =
