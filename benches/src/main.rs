@@ -21,6 +21,7 @@ mod bare;
 mod chunks;
 mod duplex;
 mod far;
+mod flight;
 mod floor;
 mod funnel;
 mod iceoryx2_rr;
@@ -129,6 +130,8 @@ fn be_peer(role: &str, arguments: &[String]) -> Result<(), Failure> {
         (uds::ROLE, [path]) => uds::serve(end, path.into()),
         (iceoryx2_rr::ROLE, [service]) => iceoryx2_rr::serve(end, service),
         (ours::ROLE, [directory, spin_ns]) => ours::serve(end, directory.as_ref(), spin_ns.parse()?),
+        (flight::TARPC_ROLE, [path]) => flight::serve_tarpc(end, path.as_ref()),
+        (flight::TOKIO_ROLE, [directory, service]) => flight::serve_tasks(end, directory.as_ref(), service),
         (duplex::ROLE, [kind, there, back]) => duplex::serve(end, kind, there, back),
         (stream::ROLE, [kind, bytes, batch, gate, ring]) => {
             stream::serve(end, kind, bytes.parse()?, batch.parse()?, gate.as_ref(), ring.as_ref())

@@ -81,6 +81,19 @@ impl Ours {
     }
 }
 
+impl Ours {
+    /// The client, for other ways to call.
+    #[must_use]
+    pub fn client(&self) -> &EchoClient {
+        &self.client
+    }
+
+    /// Returns when the worker polls no more and its processor is free.
+    pub fn rest(&self) {
+        std::thread::sleep(self.waiting.spin() * 2);
+    }
+}
+
 impl Subject for Ours {
     fn name(&self) -> &str {
         match self.waiting {
@@ -91,8 +104,7 @@ impl Subject for Ours {
 
     fn run(&mut self, time: Duration, samples: &mut Samples) -> Result<f64, Failure> {
         let timed = samples.time_calls(time, |body| Ok(self.client.answer(body)?));
-        // The worker polls for one spin after the last call; only then is its processor free for the next subject.
-        std::thread::sleep(self.waiting.spin() * 2);
+        self.rest();
         timed
     }
 }

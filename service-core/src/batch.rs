@@ -113,16 +113,19 @@ impl<'a> Batch<'a> {
         let mut sent = Sent { number, calls: Vec::with_capacity(calls.len()) };
         while !calls.is_empty() {
             let rest = calls.split_off(calls.len().min(MOST_TOGETHER));
+            // What is in flight of this batch gives its room back, so that the first of the next is not waited for in vain.
             sent.calls.iter_mut().for_each(Answered::fetch);
-            sent.calls.extend(start(channel, calls));
-            calls = rest;
+            let (started, no_room) = start(channel, calls);
+            sent.calls.extend(started);
+            calls = no_room;
+            calls.extend(rest);
         }
         sent
     }
 }
 
-/// Sends some calls together.
-fn start(channel: &Channel, mut calls: Vec<Kept<'_>>) -> Vec<Answered> {
+/// Sends some calls together; gives back those that there was no room for.
+fn start<'a>(channel: &Channel, mut calls: Vec<Kept<'a>>) -> (Vec<Answered>, Vec<Kept<'a>>) {
     let mut failed = None;
     let mut routes: Vec<Route> = Vec::with_capacity(calls.len());
     for call in &mut calls {
@@ -141,6 +144,9 @@ fn start(channel: &Channel, mut calls: Vec<Kept<'_>>) -> Vec<Answered> {
     {
         failed = Some(status);
     }
+    // At least one was taken, or it is said why not.
+    let is_partly_taken = failed.is_none() && !tickets.is_empty();
+    let no_room = if is_partly_taken { calls.split_off(tickets.len()) } else { Vec::new() };
     let mut routes = routes.into_iter().zip(tickets);
     let failed = failed.unwrap_or_else(|| Status::internal("the transport did not take the call"));
     let answered = calls.into_iter().map(|Kept { method, place, .. }| match routes.next() {
@@ -151,7 +157,7 @@ fn start(channel: &Channel, mut calls: Vec<Kept<'_>>) -> Vec<Answered> {
             Answered::Ended(Err(failed.clone()))
         }
     });
-    answered.collect()
+    (answered.collect(), no_room)
 }
 
 impl Kept<'_> {

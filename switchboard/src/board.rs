@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_core::{Address, Connector, Handler, InstanceInfo, Registry, Status};
+use service_core::{Address, Connector, Handler, InstanceInfo, Registry, Spawn, Status};
 use service_local::{Access, LocalBuilder, LocalRuntime, RunningService, Trust};
 
 /// Serves services and reaches them by name. Cheap to clone; clones share connections.
@@ -121,6 +121,12 @@ impl Serve {
     /// Worker threads, 1 to 1,024; default: one per processor. So many handlers run at once.
     pub fn workers(self, workers: usize) -> Self {
         Self { inner: self.inner.map(|serve| serve.workers(workers)) }
+    }
+
+    /// Where asynchronous handlers are run; default: on the workers. For handlers that need the reactor of a runtime such as
+    /// tokio. Costs some microseconds a call.
+    pub fn runtime(self, runtime: impl Spawn) -> Self {
+        Self { inner: self.inner.map(|serve| serve.runtime(runtime)) }
     }
 
     /// Most connections at once, 1 to 16,384; default 1,024. One more is refused with `ResourceExhausted`.

@@ -9,7 +9,8 @@ pub use rkyv;
 pub use rkyv::Archived;
 pub use service_core::{
     Address, Caller, Code, Connector, Context, Deadline, Handler, HistogramSnapshot, InstanceId, InstanceInfo,
-    MethodSnapshot, NameError, Namespace, Outcome, Registry, ServiceDescriptor, ServiceName, ServiceStats, Status,
+    MethodSnapshot, NameError, Namespace, Outcome, Registry, ServiceDescriptor, ServiceName, ServiceStats, Spawn,
+    Status,
 };
 pub use service_local::{Access, RunningService, Trust};
 pub use service_macros::service;

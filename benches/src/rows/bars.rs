@@ -43,6 +43,13 @@ pub(super) fn wins_of_rivals(series: &[Series]) -> Vec<String> {
     notes
 }
 
+/// The bar `at least so many million a second`, by the clock alone.
+pub(super) fn a_second(ours: &Series, millions: f64, classes: &[Class]) -> Vec<Bar> {
+    least_of(&format!("at least {millions} million a second"), millions, classes, |class| {
+        Some(vec![(ours.name.as_str(), 1e3 / ours.median_ns(class)?)])
+    })
+}
+
 /// The bar `at least so many times as fast as the rival`.
 pub(super) fn as_fast_as(ours: &Series, rival: &Series, limit: f64, classes: &[Class]) -> Vec<Bar> {
     least_of(&format!("at least {limit} x as fast as {}", rival.name), limit, classes, |class| {

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::bars::{bars_over_floor, times_faster, wins_of_rivals};
+use super::bars::{a_second, as_fast_as, bars_over_floor, times_faster, wins_of_rivals};
 use super::{Bar, Effort, Row, RowId, Verdict};
 use crate::chunks::{self, Class};
+use crate::flight::{Batches, InTasks, Tarpc};
 use crate::floor::{FutexFloor, LineFloor};
 use crate::iceoryx2_rr::Iceoryx2;
 use crate::ours::{Ours, Waiting};
@@ -47,6 +48,35 @@ pub(super) fn asleep(effort: Effort, directory: &Path, cores: TwoCores) -> Resul
     let mut bars = bars_over_floor(ours, 1.25, "a bare futex wake each way", &[Class::Asleep]);
     bars.push(times_faster(ours, uds, 1.0, Class::Asleep));
     Ok(Row::new(RowId::P2, figures_of(&series), bars, wins_of_rivals(&series)))
+}
+
+/// Both classes tell about many calls in flight, of which each moves its lines while others are worked on.
+const BOTH: &[Class] = &[Class::Near, Class::Far];
+
+pub(super) fn pipelined(effort: Effort, directory: &Path, cores: TwoCores) -> Result<Row, Failure> {
+    let mut floor = LineFloor::start(cores.peer)?;
+    let mut ours = Batches::start(directory, cores.peer)?;
+    let mut tarpc = Tarpc::start(directory, cores.peer)?;
+    let _pinned = Pinned::to(cores.caller)?;
+    let plan = effort.plan(Duration::from_millis(20), BOTH);
+    let subjects: &mut [&mut dyn Subject] = &mut [&mut ours, &mut tarpc];
+    let series = chunks::collect(&plan, chunks::by_line_floor, &mut floor, subjects)?;
+    let [ours, tarpc, ..] = &series[..] else { return Err("a subject gave no series".into()) };
+    let mut bars = a_second(ours, 2.0, BOTH);
+    bars.extend(as_fast_as(ours, tarpc, 10.0, BOTH));
+    Ok(Row::new(RowId::P6, figures_of(&series), bars, wins_of_rivals(&series)))
+}
+
+pub(super) fn of_tasks(effort: Effort, directory: &Path, cores: TwoCores) -> Result<Row, Failure> {
+    let mut floor = LineFloor::start(cores.peer)?;
+    let mut many = InTasks::start(directory, cores.peer, 10_000)?;
+    let mut one = InTasks::start(directory, cores.peer, 1)?;
+    let _pinned = Pinned::to(cores.caller)?;
+    let plan = effort.plan(Duration::from_millis(50), BOTH);
+    let subjects: &mut [&mut dyn Subject] = &mut [&mut many, &mut one];
+    let series = chunks::collect(&plan, chunks::by_line_floor, &mut floor, subjects)?;
+    let [many, ..] = &series[..] else { return Err("a subject gave no series".into()) };
+    Ok(Row::new(RowId::P11, figures_of(&series), a_second(many, 0.5, BOTH), Vec::new()))
 }
 
 pub(super) fn unloaded(directory: &Path) -> Result<Row, Failure> {

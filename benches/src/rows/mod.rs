@@ -34,6 +34,12 @@ pub enum RowId {
     /// One way, many producers.
     #[value(name = "P5", alias = "p5")]
     P5,
+    /// Calls of one thread, 64 in flight.
+    #[value(name = "P6", alias = "p6")]
+    P6,
+    /// Calls of tasks.
+    #[value(name = "P11", alias = "p11")]
+    P11,
     /// Allocations and system calls per unloaded call.
     #[value(name = "P18", alias = "p18")]
     P18,
@@ -41,7 +47,7 @@ pub enum RowId {
 
 impl RowId {
     /// All rows, in the order in which they are measured.
-    pub const ALL: [Self; 6] = [Self::P1, Self::P2, Self::P3, Self::P4, Self::P5, Self::P18];
+    pub const ALL: [Self; 8] = [Self::P1, Self::P2, Self::P3, Self::P4, Self::P5, Self::P6, Self::P11, Self::P18];
 
     /// What the row measures.
     #[must_use]
@@ -52,6 +58,8 @@ impl RowId {
             Self::P3 => "ring round trip, 64 B, one producer and one consumer each way, spinning",
             Self::P4 => "one way, one producer and one consumer, spinning",
             Self::P5 => "one way, 64 B, many producers on one core, their consumer on the other",
+            Self::P6 => "typed calls of one thread, 64 B, 64 in flight, one worker",
+            Self::P11 => "typed calls of tasks, 64 B, tokio on both sides, 1 and 10,000 in flight",
             Self::P18 => "heap allocations and system calls per unloaded call",
         }
     }
@@ -172,6 +180,8 @@ pub fn measure(id: RowId, effort: Effort, directory: &Path) -> Result<Row, Failu
         RowId::P3 => rings::round_trip(effort, cores),
         RowId::P4 => rings::one_way(effort, cores),
         RowId::P5 => rings::many_to_one(effort, directory, cores),
+        RowId::P6 => calls::pipelined(effort, directory, cores),
+        RowId::P11 => calls::of_tasks(effort, directory, cores),
         RowId::P18 => calls::unloaded(directory),
     }
 }

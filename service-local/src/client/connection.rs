@@ -253,7 +253,7 @@ impl LocalConnection {
         }
         let abandoned = self.given_up.count();
         let (code, why) = if abandoned > 0 {
-            (Code::ResourceExhausted, format!("{abandoned} of them timed out and are still with the service"))
+            (Code::ResourceExhausted, format!("{abandoned} of them were given up and are still with the service"))
         } else {
             (Code::DeadlineExceeded, "all were in flight until the deadline".into())
         };

@@ -2,11 +2,15 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shm_ring::arena::BlockRef;
 use shm_ring::clock;
 use shm_ring::slot::{Abandoned, Call, CallId, ClientSlots, ReplyHeader};
+
+/// How long a thread waits if all slots are those of calls that were given up. Calls that were cancelled end soon, of a
+/// service that is well.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// A waiter (for a slot, or for a cell) looks again after this long even if nobody told it: a slot may come free without a notice (see
 /// [`Waiting::tell`]).
@@ -95,6 +99,7 @@ impl Waiting {
         given_up: &GivenUp,
     ) -> Option<Call<'a>> {
         self.threads.fetch_add(1, Ordering::Relaxed);
+        let mut hopeless_since = None;
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let call = loop {
             sweep();
@@ -102,7 +107,12 @@ impl Waiting {
                 break Some(call);
             }
             // Slots that were all given up may never come back, whatever the deadline: nobody in flight will free one.
-            let hopeless = given_up.count() >= slots.count();
+            let hopeless = if given_up.count() >= slots.count() {
+                hopeless_since.get_or_insert_with(Instant::now).elapsed() >= GRACE
+            } else {
+                hopeless_since = None;
+                false
+            };
             if slots.has_ended() || hopeless || until_ns.is_some_and(|until| clock::kernel_ns() >= until) {
                 break None;
             }

@@ -52,9 +52,8 @@ impl FinishedSet {
     /// Server: the call in `slot`, which is below the set's count, has ended. True if the client is to be rung for.
     pub(super) fn add(&self, slot: u32) -> bool {
         // ORDERING: Release, pairs with the AcqRel swap in `take`: whoever takes the bit sees DONE in the slot, and so does
-        // the task that he wakes. Weakened to Relaxed (`finished_relaxed`), that one sleeps again over its reply.
-        let order = if cfg!(weaken = "finished_relaxed") { Ordering::Relaxed } else { Ordering::Release };
-        self.word(slot as usize / 64).fetch_or(1 << (slot % 64), order);
+        // the task that he wakes.
+        self.word(slot as usize / 64).fetch_or(1 << (slot % 64), Ordering::Release);
         if cfg!(not(weaken = "finished_without_fence")) {
             // ORDERING: SeqCst fence between the bit and the load of `want`, pairs with the one in `arm` between `want`
             // and the look at the bits. Without either, the load can miss that the client sleeps while the client misses

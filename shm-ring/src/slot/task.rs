@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
-use super::{Call, CallId, ClientSlots, DETACHED, HELD, PENDING, Seen, TASK, Waited, word};
+use super::{Call, CallId, ClientSlots, DETACHED, FREE, HELD, PENDING, Seen, TASK, Waited, word};
 use crate::sync::{MutexGuard, Ordering};
 use crate::wait::SpinBudget;
 
@@ -23,6 +23,11 @@ impl ClientSlots {
         let call = self.acquire_from(self.next.load(Ordering::Relaxed) % self.slots.count)?;
         self.next.store(call.id.slot + 1, Ordering::Relaxed);
         Some(call)
+    }
+
+    /// Whether a slot is free at this moment. Looks at each one if none is.
+    pub fn has_room(&self) -> bool {
+        self.private.iter().any(|private| private.hold.load(Ordering::Relaxed) == FREE)
     }
 
     /// Takes a call up that was [detached](Call::detach). `None` if it is over, or in somebody's hand.

@@ -62,8 +62,7 @@ impl LocalConnection {
             return Poll::Ready(Ok(slot));
         }
         let now_ns = clock::kernel_ns();
-        let hopeless = self.given_up.count() >= slots.count();
-        if !self.is_open() || hopeless || until_ns.is_some_and(|until| now_ns >= until) {
+        if !self.is_open() || until_ns.is_some_and(|until| now_ns >= until) {
             return Poll::Ready(Err(self.no_slot()));
         }
         self.look_around_by(now_ns.saturating_add(LINE_NS).min(until_ns.unwrap_or(u64::MAX)));
@@ -361,8 +360,12 @@ impl LocalConnection {
         let (tasks, slots) = (&self.tasks, &self.lane.slots);
         tasks.take_due();
         let mut next_ns = tasks.line.call_late(now_ns).unwrap_or(u64::MAX);
-        if tasks.line.call_first() {
+        if !tasks.line.is_empty() {
             next_ns = next_ns.min(now_ns.saturating_add(LINE_NS));
+            // A slot that came free without a notice, or that was given up and is done with.
+            if slots.has_room() || self.given_up.count() > 0 {
+                tasks.line.call_first();
+            }
         }
         let (mut somebody_waits, mut is_untaken) = (false, false);
         for (slot, note) in tasks.notes().filter(|(slot, _)| slots.is_detached(*slot)) {
@@ -436,7 +439,11 @@ impl Watched for News {
             connection.end(connection.socket.peer().is_dead());
             return Next::Stop;
         }
-        connection.sweep();
+        if found > 0 && connection.given_up.count() > 0 {
+            // A slot that was given up may be done with. To take it back may mean to read the socket, which is not for
+            // this thread.
+            tasks.line.call_first();
+        }
         if now_ns >= tasks.due_ns() {
             let patience_ns = state.patience_ns;
             state.patience_ns =
