@@ -154,7 +154,8 @@ fn read_method(method: &TraitItemFn) -> Result<Method> {
     }
     refuse_modifiers(sig, &mut errors);
     let settings = Settings::read(&method.attrs, &mut errors);
-    let is_batch = settings.batch.is_some();
+    // Also one that says it wrongly.
+    let is_batch = method.attrs.iter().any(|attr| is_path(attr, "batch"));
     let Inputs { args, streams } = Inputs::read(sig, is_batch, &mut errors);
     let reply = errors.keep(read_reply(sig, is_batch));
     errors.finish()?;
