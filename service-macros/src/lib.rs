@@ -11,6 +11,7 @@ mod batch;
 mod batched;
 mod client;
 mod descriptor;
+mod dynamic;
 mod local;
 mod mock;
 mod naming;
@@ -88,6 +89,10 @@ use service::{Options, Service};
 ///   their requests, or the first has waited for `delay`, or no other batch is under way. An item that fails fails no
 ///   other, a panic fails its batch only. A plain `fn` runs where tasks are polled.
 ///
+/// - **Dynamic calls**: a method whose types all know serde can also be called by values that describe themselves, from
+///   programs that do not know the trait; its descriptor says so. Methods with streams and batches take typed messages
+///   only.
+///
 /// Generic methods, associated types and constants are refused with a message at the place.
 ///
 /// # Attributes
@@ -102,6 +107,7 @@ use service::{Options, Service};
 /// | of the trait | |
 /// |---|---|
 /// | `#[service(version = "1.2")]` | the version that descriptors and mismatches name |
+/// | `#[service(typed_only)]` | no method can be called by values that describe themselves |
 /// | `#[service(crate = path)]` | the module with the support code, for crates that re-export it |
 ///
 /// # What is written

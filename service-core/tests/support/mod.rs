@@ -18,7 +18,7 @@ use std::time::Duration;
 use rkyv::util::AlignedVec;
 use service_core::{
     Address, BlockWriter, CallRequest, CallTimes, Caller, Code, Connector, Context, Deadline, Decode, Encode, Encoded,
-    Handler, InstanceInfo, Metadata, MethodIndex, NeverCancelled, Opened, Outcome, Place, Registry, ReplySink,
+    Form, Handler, InstanceInfo, Metadata, MethodIndex, NeverCancelled, Opened, Outcome, Place, Registry, ReplySink,
     ServiceDescriptor, Shape, SinkFull, Status, Ticket, Transport, encode_block, encode_small, monotonic_ns, scope,
     scope::Scope,
 };
@@ -89,10 +89,14 @@ fn call_plain(
     handler: &dyn Handler,
     ctx: &Context<'_>,
     method: MethodIndex,
+    form: Form,
     request: &Memory,
 ) -> Result<Memory, Status> {
     let mut sent = Sent(None);
-    handler.call(ctx, method, request.bytes(), &mut sent)?;
+    match form {
+        Form::Typed => handler.call(ctx, method, request.bytes(), &mut sent)?,
+        Form::Dynamic => handler.call_dynamic(ctx, method, request.bytes(), &mut sent)?,
+    }
     sent.0.ok_or_else(|| Status::internal("no reply was sent"))
 }
 
