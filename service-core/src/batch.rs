@@ -36,7 +36,7 @@ struct Kept<'a> {
     timeout: Option<Duration>,
     metadata: Option<Cow<'a, Metadata>>,
     message: Box<dyn Encode + Send + Sync + 'a>,
-    place: Box<dyn Place>,
+    place: Box<dyn ReplyPlace>,
 }
 
 /// Names a call of a batch; the reply is had once.
@@ -58,7 +58,7 @@ impl<T: Writable> Encode for Request<T> {
 }
 
 /// Where a reply goes whose type the batch does not know.
-trait Place: Decode + Send {
+trait ReplyPlace: Decode + Send {
     /// Waits for the reply of a call in flight.
     fn wait(&mut self, call: &mut InFlight) -> Result<(), Status>;
 
@@ -68,7 +68,7 @@ trait Place: Decode + Send {
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
-impl<R: Owned + Send + 'static> Place for Reply<R> {
+impl<R: Owned + Send + 'static> ReplyPlace for Reply<R> {
     fn wait(&mut self, call: &mut InFlight) -> Result<(), Status> {
         call.wait(self)
     }
@@ -112,24 +112,23 @@ impl<'a> Batch<'a> {
         let Self { channel, number, mut calls } = self;
         let mut sent = Sent { number, calls: Vec::with_capacity(calls.len()) };
         while !calls.is_empty() {
-            let rest = calls.split_off(calls.len().min(MOST_TOGETHER));
-            // What is in flight of this batch gives its room back, so that the first of the next is not waited for in vain.
+            // What is answered makes room.
             sent.calls.iter_mut().for_each(Answered::fetch);
-            let (started, no_room) = start(channel, calls);
-            sent.calls.extend(started);
-            calls = no_room;
-            calls.extend(rest);
+            let rest = calls.split_off(calls.len().min(MOST_TOGETHER));
+            let left = start(channel, calls, &mut sent.calls);
+            calls = left.into_iter().chain(rest).collect();
         }
         sent
     }
 }
 
-/// Sends some calls together; gives back those that there was no room for.
-fn start<'a>(channel: &Channel, mut calls: Vec<Kept<'a>>) -> (Vec<Answered>, Vec<Kept<'a>>) {
-    let mut failed = None;
-    let mut routes: Vec<Route> = Vec::with_capacity(calls.len());
+/// Sends some calls together; gives those back for which there was no room yet.
+fn start<'a>(channel: &Channel, mut calls: Vec<Kept<'a>>, answered: &mut Vec<Answered>) -> Vec<Kept<'a>> {
+    let (mut routes, mut failed): (Vec<Route>, _) = (Vec::with_capacity(calls.len()), None);
     for call in &mut calls {
         match call.prepare(channel) {
+            // Behind a service that was connected again: the next time.
+            Ok(route) if routes.first().is_some_and(|first| !first.is_with(&route)) => break,
             Ok(route) => routes.push(route),
             Err(status) => {
                 failed = Some(status);
@@ -139,25 +138,29 @@ fn start<'a>(channel: &Channel, mut calls: Vec<Kept<'a>>) -> (Vec<Answered>, Vec
     }
     let requests: Vec<_> = calls.iter().zip(&routes).map(|(call, route)| call.request(route)).collect();
     let mut tickets: Vec<Ticket> = Vec::with_capacity(requests.len());
-    if let Some(route) = routes.first()
-        && let Err(status) = route.transport().start_all(&requests, &mut tickets)
-    {
-        failed = Some(status);
-    }
-    // At least one was taken, or it is said why not.
-    let is_partly_taken = failed.is_none() && !tickets.is_empty();
-    let no_room = if is_partly_taken { calls.split_off(tickets.len()) } else { Vec::new() };
-    let mut routes = routes.into_iter().zip(tickets);
-    let failed = failed.unwrap_or_else(|| Status::internal("the transport did not take the call"));
-    let answered = calls.into_iter().map(|Kept { method, place, .. }| match routes.next() {
-        Some((route, ticket)) => Answered::InFlight(InFlight::new(route, method, ticket), place),
-        None => {
-            // The first of them was not taken, and those behind it were not tried.
-            channel.stats().record(method, failed.code(), 0);
-            Answered::Ended(Err(failed.clone()))
+    if let Some(route) = routes.first() {
+        let result = route.transport().start_all(&requests, &mut tickets);
+        let is_stuck = result.is_ok() && tickets.is_empty();
+        if let Err(status) = result {
+            failed = Some(status);
+        } else if is_stuck {
+            failed = Some(Status::internal("the transport took no call"));
+        } else if tickets.len() < requests.len() {
+            // There was no room yet for one that comes before the one that failed.
+            failed = None;
         }
-    });
-    (answered.collect(), no_room)
+    }
+    let left = calls.split_off(tickets.len());
+    for (Kept { method, place, .. }, (route, ticket)) in calls.into_iter().zip(routes.into_iter().zip(tickets)) {
+        answered.push(Answered::InFlight(InFlight::new(route, method, ticket), place));
+    }
+    let Some(status) = failed else { return left };
+    // The first of them was not taken, and those behind it were not tried.
+    for Kept { method, .. } in left {
+        channel.stats().record(method, status.code(), 0);
+        answered.push(Answered::Ended(Err(status.clone())));
+    }
+    Vec::new()
 }
 
 impl Kept<'_> {
@@ -180,8 +183,8 @@ impl Kept<'_> {
 
 /// One call of a batch that was sent.
 enum Answered {
-    InFlight(InFlight, Box<dyn Place>),
-    Ended(Result<Box<dyn Place>, Status>),
+    InFlight(InFlight, Box<dyn ReplyPlace>),
+    Ended(Result<Box<dyn ReplyPlace>, Status>),
     Taken,
 }
 

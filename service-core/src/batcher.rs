@@ -45,7 +45,7 @@ impl Batcher {
 
     /// Joins a call to the others. Gives the batch that this task has to run; `None` if another one runs the call.
     pub fn join(&self, call: Box<dyn ServerCall>) -> Joining<'_> {
-        Joining { batcher: self, place: Place::New(call) }
+        Joining { batcher: self, place: Queued::New(call) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -75,10 +75,10 @@ impl fmt::Debug for Batcher {
 /// A call that joins others.
 pub struct Joining<'b> {
     batcher: &'b Batcher,
-    place: Place,
+    place: Queued,
 }
 
-enum Place {
+enum Queued {
     New(Box<dyn ServerCall>),
     /// The first of the queue with this number, due at this time.
     First(u64, u64),
@@ -91,8 +91,8 @@ impl<'b> Future for Joining<'b> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Wakers<'_>) -> Poll<Self::Output> {
         let batcher = self.batcher;
         let mut state = batcher.lock();
-        let (queue, due_ns) = match std::mem::replace(&mut self.place, Place::Over) {
-            Place::New(call) => {
+        let (queue, due_ns) = match std::mem::replace(&mut self.place, Queued::Over) {
+            Queued::New(call) => {
                 state.bytes = state.bytes.saturating_add(call.request().len());
                 state.queue.push(call);
                 let is_full = state.queue.len() >= batcher.most || state.bytes >= batcher.bytes;
@@ -106,16 +106,16 @@ impl<'b> Future for Joining<'b> {
                 state.queue[0].wake_at(due_ns, cx.waker());
                 (state.queues, due_ns)
             }
-            Place::First(queue, _) if queue != state.queues => return Poll::Ready(None),
-            Place::First(..) if state.under_way == 0 => return Poll::Ready(Some(batcher.lead(&mut state))),
-            Place::First(_, due_ns) if monotonic_ns() >= due_ns => {
+            Queued::First(queue, _) if queue != state.queues => return Poll::Ready(None),
+            Queued::First(..) if state.under_way == 0 => return Poll::Ready(Some(batcher.lead(&mut state))),
+            Queued::First(_, due_ns) if monotonic_ns() >= due_ns => {
                 return Poll::Ready(Some(batcher.lead(&mut state)));
             }
-            Place::First(queue, due_ns) => (queue, due_ns),
-            Place::Over => return Poll::Ready(None),
+            Queued::First(queue, due_ns) => (queue, due_ns),
+            Queued::Over => return Poll::Ready(None),
         };
         state.first = Some(cx.waker().clone());
-        self.place = Place::First(queue, due_ns);
+        self.place = Queued::First(queue, due_ns);
         Poll::Pending
     }
 }
@@ -123,7 +123,7 @@ impl<'b> Future for Joining<'b> {
 impl Drop for Joining<'_> {
     /// A queue whose first is dropped has nobody to lead it: its calls end as those of a handler that is dropped.
     fn drop(&mut self) {
-        let Place::First(queue, _) = self.place else { return };
+        let Queued::First(queue, _) = self.place else { return };
         let mut state = self.batcher.lock();
         let orphans = (queue == state.queues).then(|| self.batcher.lead(&mut state));
         drop(state);
@@ -133,7 +133,7 @@ impl Drop for Joining<'_> {
 
 impl fmt::Debug for Joining<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Joining").field("waits", &matches!(self.place, Place::First(..))).finish_non_exhaustive()
+        f.debug_struct("Joining").field("waits", &matches!(self.place, Queued::First(..))).finish_non_exhaustive()
     }
 }
 

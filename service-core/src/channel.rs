@@ -67,6 +67,11 @@ impl Route {
         &*self.bound.transport
     }
 
+    /// Says whether both ways lead over the same connection.
+    pub(crate) fn is_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.bound, &other.bound)
+    }
+
     pub(crate) fn stats(&self) -> &ServiceStats {
         &self.bound.stats
     }

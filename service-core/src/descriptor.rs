@@ -191,24 +191,20 @@ impl ServiceDescriptor {
 
     /// Matches this descriptor, the client's, with a server's by method names.
     ///
-    /// A method that the server lacks is left out of the map: only its calls fail. Methods that
-    /// only the server has do not matter.
+    /// A method that the server lacks is left out of the map: only its calls fail. Methods that only the server has do not
+    /// matter. A server may have a method several times under one name, with fewer arguments for clients that were built
+    /// before it got more; the client is bound to the one that it knows. Types of errors are not compared: a client that
+    /// knows another type gets the failure's class and its sentence.
     ///
     /// # Errors
     /// `FailedPrecondition`, not run, if a method exists on both sides with other types.
     pub fn bind(&self, server: &ServiceDescriptor) -> Result<MethodMap, Status> {
         let bind_one = |method: &MethodDescriptor| {
-            let Some(index) = server.methods.iter().position(|other| other.name == method.name) else {
-                return Ok(None);
+            let named = || server.methods.iter().enumerate().filter(|(_, other)| other.name == method.name);
+            let Some((_, first)) = named().next() else { return Ok(None) };
+            let Some((index, _)) = named().find(|(_, other)| method.difference(other).is_none()) else {
+                return Err(self.mismatch(server, method, first));
             };
-            let other = &server.methods[index];
-            for (part, ours, theirs) in
-                [("request", &method.request, &other.request), ("reply", &method.reply, &other.reply)]
-            {
-                if ours.fingerprint != theirs.fingerprint {
-                    return Err(self.mismatch(server, &method.name, part, ours, theirs));
-                }
-            }
             // A server that claims more methods than an index can name has none behind the last
             // index.
             Ok(u16::try_from(index).ok().map(MethodIndex))
@@ -217,15 +213,39 @@ impl ServiceDescriptor {
     }
 
     #[cold]
-    fn mismatch(&self, server: &Self, method: &str, part: &str, ours: &TypeInfo, theirs: &TypeInfo) -> Status {
-        Status::new(
-            Code::FailedPrecondition,
-            Outcome::NotRun,
-            format!(
-                "method `{method}`: the {part} is {ours} in the client's `{}`, {theirs} in the server's `{}`",
-                self.trait_name, server.trait_name
-            ),
-        )
+    fn mismatch(&self, server: &Self, ours: &MethodDescriptor, theirs: &MethodDescriptor) -> Status {
+        let (part, our_part, their_part) = ours.difference(theirs).unwrap_or_default();
+        let text = format!(
+            "method `{}`: the {part} is {our_part} in the client's {}, {their_part} in the server's {}",
+            ours.name,
+            self.title(),
+            server.title(),
+        );
+        Status::new(Code::FailedPrecondition, Outcome::NotRun, text)
+    }
+
+    /// The trait's name, and its version if it has one.
+    fn title(&self) -> String {
+        match self.version.as_str() {
+            "" => format!("`{}`", self.trait_name),
+            version => format!("`{}` {version}", self.trait_name),
+        }
+    }
+}
+
+impl MethodDescriptor {
+    /// Says what a client's method and a server's of the same name differ in, and what it is on both sides.
+    fn difference(&self, server: &Self) -> Option<(&'static str, String, String)> {
+        let described = |part: Option<&TypeInfo>| part.map_or_else(|| "none".to_owned(), TypeInfo::to_string);
+        [
+            ("request", Some(&self.request), Some(&server.request)),
+            ("reply", Some(&self.reply), Some(&server.reply)),
+            ("client's stream", self.client_items.as_ref(), server.client_items.as_ref()),
+            ("server's stream", self.server_items.as_ref(), server.server_items.as_ref()),
+        ]
+        .into_iter()
+        .find(|(_, ours, theirs)| ours.map(|ours| ours.fingerprint) != theirs.map(|theirs| theirs.fingerprint))
+        .map(|(part, ours, theirs)| (part, described(ours), described(theirs)))
     }
 }
 

@@ -16,6 +16,7 @@ mod channel;
 mod context;
 mod descriptor;
 mod details;
+mod dynamic;
 pub mod envelope;
 mod forms;
 #[cfg(any(test, fuzzing))]
@@ -84,9 +85,10 @@ pub mod __private {
     pub use rkyv::{self, Archived};
 
     pub use crate::batcher::{Batcher, still_wanted};
+    pub use crate::dynamic::{Answer, Dynamic, TypedOnly, arguments, is_dynamic};
     pub use crate::forms::{by_value, in_place, own_error, status_of};
     pub use crate::items::{Lender, answer, incoming};
-    pub use crate::local::in_archive;
+    pub use crate::local::InArchive;
     pub use crate::{
         Address, Batch, BothWays, ByRef, Bytes, CallError, CallFuture, CallOptions, CallRequest, Channel, ClientStream,
         Code, Connector, Context, Form, Handler, Incoming, Message, MethodDescriptor, MethodIndex, Outcome, Outgoing,

@@ -5,9 +5,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use rkyv::util::AlignedVec;
+
 use crate::channel::{Channel, Route};
 use crate::context::Context;
-use crate::envelope::aligned;
 use crate::handler::MethodIndex;
 use crate::message::{Encode, EncodeError, Sink};
 use crate::metadata::Metadata;
@@ -104,19 +105,39 @@ impl<T> fmt::Debug for LocalCall<'_, T> {
     }
 }
 
-/// Hands an argument to `read` as a handler wants it that reads it in place: this is the one form that is written even
-/// for a service of the same process.
-///
-/// # Errors
-/// `InvalidArgument`, not run, if the value cannot be written; what `read` gives.
-pub fn in_archive<T: Writable + Readable, R>(
-    value: &T,
-    read: impl FnOnce(&T::Archived) -> Result<R, Status>,
-) -> Result<R, Status> {
-    let mut count = Sink::count();
-    let refused = |error: EncodeError| error.into_status(Outcome::NotRun);
-    Message(value).encode(&mut count).map_err(refused)?;
-    let mut bytes = aligned(&vec![0; count.len()]);
-    Message(value).encode(&mut Sink::slice(&mut bytes)).map_err(refused)?;
-    read(access::<T>(&bytes)?)
+/// An argument as a handler wants it that reads it in place: this is the one form that is written even for a service of
+/// the same process.
+pub struct InArchive<T> {
+    bytes: AlignedVec,
+    of: PhantomData<fn(T)>,
+}
+
+impl<T: Writable + Readable> InArchive<T> {
+    /// Writes the argument.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, not run, if the value cannot be written.
+    pub fn of(value: &T) -> Result<Self, Status> {
+        let refused = |error: EncodeError| error.into_status(Outcome::NotRun);
+        let mut count = Sink::count();
+        Message(value).encode(&mut count).map_err(refused)?;
+        let mut bytes = AlignedVec::new();
+        bytes.resize(count.len(), 0);
+        Message(value).encode(&mut Sink::slice(&mut bytes)).map_err(refused)?;
+        Ok(Self { bytes, of: PhantomData })
+    }
+
+    /// Gives the argument.
+    ///
+    /// # Errors
+    /// As [`access`](crate::access).
+    pub fn get(&self) -> Result<&T::Archived, Status> {
+        access::<T>(&self.bytes)
+    }
+}
+
+impl<T> fmt::Debug for InArchive<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InArchive({} bytes)", self.bytes.len())
+    }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use service_core::{
-    Code, Message, MethodDescriptor, MethodIndex, Outcome, ServiceDescriptor, TypeInfo, access, deserialize,
+    Code, Message, MethodDescriptor, MethodIndex, Outcome, ServiceDescriptor, Shape, TypeInfo, access, deserialize,
 };
 
 mod here {
@@ -64,6 +64,44 @@ fn a_method_with_other_types_cannot_be_bound() {
     for fingerprint in [ours.fingerprint, theirs.fingerprint] {
         assert!(status.message().contains(&fingerprint.to_string()), "{status}");
     }
+}
+
+#[test]
+fn a_mismatch_names_both_versions() {
+    let versioned = |version: &str, method| ServiceDescriptor { version: version.into(), ..service([method]) };
+    let client = versioned("1.2", MethodDescriptor::of::<(), u8>("m"));
+    let server = versioned("2.0", MethodDescriptor::of::<(), u16>("m"));
+    let status = client.bind(&server).unwrap_err();
+    for part in ["`Some` 1.2", "`Some` 2.0", "reply"] {
+        assert!(status.message().contains(part), "`{part}` is missing: {status}");
+    }
+}
+
+#[test]
+fn a_method_with_other_streams_cannot_be_bound() {
+    let plain = || MethodDescriptor::of::<(), ()>("m");
+    let streaming = |items| MethodDescriptor { shape: Shape::ServerStream, server_items: Some(items), ..plain() };
+    let (bytes, words) = (service([streaming(TypeInfo::of::<u8>())]), service([streaming(TypeInfo::of::<u16>())]));
+    assert!(bytes.bind(&bytes).is_ok());
+    for (client, server, theirs) in [(&bytes, &words, "`u16`"), (&bytes, &service([plain()]), "none")] {
+        let status = client.bind(server).unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        for part in ["server's stream", "`u8`", theirs] {
+            assert!(status.message().contains(part), "`{part}` is missing: {status}");
+        }
+    }
+}
+
+#[test]
+fn a_client_is_bound_to_the_form_of_a_method_that_it_knows() {
+    let server = service([
+        MethodDescriptor::of::<(u8, Option<u16>), ()>("m"),
+        MethodDescriptor::of::<(), ()>("n"),
+        MethodDescriptor::of::<(u8,), ()>("m"),
+    ]);
+    let map = |client: ServiceDescriptor| client.bind(&server).unwrap().get(MethodIndex(0));
+    assert_eq!(map(service([MethodDescriptor::of::<(u8,), ()>("m")])), Some(MethodIndex(2)));
+    assert_eq!(map(service([MethodDescriptor::of::<(u8, Option<u16>), ()>("m")])), Some(MethodIndex(0)));
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(crate) fn write_start(service: &Service, index: u16, method: &Method) -> Tok
     let support = &place::path_at(&service.support, span);
     let request_type = method.request_type();
     let failure = server::write_failure(support, method);
-    let field = batcher_field(method);
+    let (field, client) = (batcher_field(method), service.client_ident());
     let awaited = is_async.then(|| quote_spanned!(span=> .await));
     let binding = (!args.is_empty()).then(|| quote!(let request =));
     let read = args.iter().enumerate().map(|(index, arg)| {
@@ -51,6 +51,9 @@ pub(crate) fn write_start(service: &Service, index: u16, method: &Method) -> Tok
     });
     quote_spanned! {span=>
         #index => #support::Box::pin(async move {
+            if let ::core::result::Result::Err(status) = #support::is_dynamic(#client::descriptor(), &*call) {
+                return call.fail(status);
+            }
             let ::core::option::Option::Some(batch) = self.#field.join(call).await else { return };
             let mut refused = ::std::vec::Vec::new();
             let answers: ::std::vec::Vec<::core::result::Result<#reply, #support::Status>> = {

@@ -2,17 +2,16 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::Path;
 
 use crate::service::{Direction, Method, Service};
-use crate::{naming, place};
+use crate::{dynamic, naming, place};
 
 /// Writes the body of the client's `descriptor`.
 pub(crate) fn write(service: &Service) -> TokenStream {
     let support = &service.support;
     let trait_name = naming::wire_name(&service.ident);
     let version = service.version.iter();
-    let methods = service.methods.iter().map(|method| write_method(support, method));
+    let methods = service.methods.iter().map(|method| write_method(service, method));
     quote! {
         static DESCRIPTOR: #support::OnceLock<#support::ServiceDescriptor> = #support::OnceLock::new();
         DESCRIPTOR.get_or_init(|| #support::ServiceDescriptor {
@@ -23,11 +22,11 @@ pub(crate) fn write(service: &Service) -> TokenStream {
     }
 }
 
-fn write_method(support: &Path, method: &Method) -> TokenStream {
+fn write_method(service: &Service, method: &Method) -> TokenStream {
     let name = naming::wire_name(&method.ident);
     let (request, reply) = (method.request_type(), &method.reply);
     let span = method.span();
-    let support = &place::path_at(support, span);
+    let support = &place::path_at(&service.support, span);
     let settings = &method.settings;
 
     let mut parts = Vec::new();
@@ -47,6 +46,10 @@ fn write_method(support: &Path, method: &Method) -> TokenStream {
     parts.extend(to_client.map(|items| quote!(server_items: #items,)));
     if let Some(error) = &method.error {
         parts.push(quote!(error: ::core::option::Option::Some(#support::TypeInfo::of::<#error>()),));
+    }
+    if service.may_be_dynamic(method) {
+        let is_dynamic = dynamic::write_is_dynamic(support, method);
+        parts.push(quote!(dynamic: #is_dynamic,));
     }
     if settings.idempotent {
         parts.push(quote!(idempotent: true,));

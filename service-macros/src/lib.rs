@@ -11,6 +11,7 @@ mod batch;
 mod batched;
 mod client;
 mod descriptor;
+mod dynamic;
 mod local;
 mod mock;
 mod naming;
@@ -73,17 +74,64 @@ use service::{Options, Service};
 /// | `&[u8]` | the bytes in place | `&[u8]` |
 ///
 /// `T` derives rkyv's `Archive`, `Serialize` and `Deserialize`, or is a standard type that rkyv
-/// knows. Generic methods, `async fn`, associated types and constants are refused with a message at
-/// the place.
+/// knows.
+///
+/// - **`async fn`** makes the handler a task. It holds no thread while it waits, is polled by the service's workers, and
+///   its future is `Send`. A plain `fn` is run by a worker, which it may hold.
+/// - **Streams** stand behind the other arguments: `Incoming<A>` are items from the client, `Outgoing<B>` is the way of
+///   items to it; at most one of each. A plain `fn` with streams gets a thread of its own.
+/// - **Errors of the service's own**: `Result<T, E>` with an `E` that implements `ServiceError` travels as a value, and
+///   the client's methods fail with `CallError<E>`.
+/// - **Batches**: a method with `#[batch(max = 32, delay = "2ms")]` takes many calls at once, as
+///   `fn embed(&self, calls: &[Context<'_>], texts: &[&str], limits: Vec<u32>) -> Vec<Result<T, Status>>`: each argument
+///   of all calls, and an answer for each. The client calls it one by one as any other method. A call that finds none
+///   under way is run at once; later ones are brought together until there are `max` of them, or `bytes` (if given) in
+///   their requests, or the first has waited for `delay`, or no other batch is under way. An item that fails fails no
+///   other, a panic fails its batch only. A plain `fn` runs where tasks are polled.
+///
+/// - **Dynamic calls**: a method whose types all know serde can also be called by values that describe themselves, from
+///   programs that do not know the trait; its descriptor says so. Methods with streams and batches take typed messages
+///   only.
+///
+/// Generic methods, associated types and constants are refused with a message at the place.
+///
+/// # Attributes
+/// | of a method | |
+/// |---|---|
+/// | `#[idempotent]` | it may be called again without harm |
+/// | `#[timeout("2s")]` | how long a call may take whose caller does not say; units are `ns`, `us`, `ms`, `s`, `m`, `h` |
+/// | `#[priority(low)]` | `low`, `normal` or `high`, for calls whose caller does not say |
+/// | `#[batch(max = 32, delay = "2ms", bytes = 1_000_000)]` | it takes many calls at once |
+/// | `#[deprecated]` | the client's methods are too, and the descriptor says it |
+///
+/// | of the trait | |
+/// |---|---|
+/// | `#[service(version = "1.2")]` | the version that descriptors and mismatches name |
+/// | `#[service(typed_only)]` | no method can be called by values that describe themselves |
+/// | `#[service(crate = path)]` | the module with the support code, for crates that re-export it |
 ///
 /// # What is written
-/// - the trait itself, with the supertraits `Send + Sync + 'static`;
-/// - `EchoClient`: `connect(&board, "name")`, `with_timeout`, `stats`, one method for each of the
-///   trait's, and for each a second one, `echo_with`, that takes a closure and reads the reply in
-///   place;
-/// - `EchoServer<S>`: `EchoServer::new(implementation)` is what a board serves.
+/// For a trait `Echo`:
+/// - the trait itself, with the supertraits `Send + Sync + 'static`; an `async fn` becomes one that gives
+///   `impl Future + Send`, and implementations still write `async fn`;
+/// - `EchoClient`: `connect(&board, "name")`, `with_timeout`, `with(CallOptions)`, `stats`, and for each method `echo`
+///   three: `echo` waits for the reply, `echo_with` takes a closure and reads the reply in place, `echo_async` is for
+///   tasks. A method with streams has one, for threads and tasks, that gives a `ServerStream`, a `ClientStream` or a
+///   `BothWays`;
+/// - `EchoBatch`, from `client.batch()`: the methods without streams once more; `send_batch` announces the calls to the
+///   service together;
+/// - `EchoServer<S>`: `EchoServer::new(implementation)` is what a board serves. Clients of the same program call the
+///   plain methods of the implementation itself: owned arguments are moved, `&str` and `&[u8]` are lent, and only
+///   `&Archived<T>` is written, once;
+/// - `EchoMock`: an implementation made of closures, `EchoMock::new().on_echo(|ctx, body| Ok(body))`, for the tests of
+///   those who call the service. A method without one answers `Unimplemented`;
+/// - a hidden trait by which clients of the same program reach an implementation.
 ///
-/// `#[service(crate = path)]` names the module with the support code, for crates that re-export it.
+/// # What may change
+/// Methods are matched by name when a client connects. A new method does not disturb clients that do not know it, and a
+/// method that the service lacks fails alone, not run. A method whose arguments, reply or items are of other types is
+/// refused at the connection, with both fingerprints and versions in the text. Other names, other orders of methods, other
+/// attributes and another type of error change nothing for clients that are already built.
 #[proc_macro_attribute]
 pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let options = parse_macro_input!(options as Options);
@@ -105,7 +153,9 @@ fn expand(options: Options, mut item: ItemTrait) -> TokenStream {
     for item in &mut item.items {
         if let TraitItem::Fn(method) = item {
             method.attrs.retain(|attr| !settings::is_ours(attr));
-            promise_send(&mut method.sig);
+            if method.default.is_none() {
+                promise_send(&mut method.sig);
+            }
         }
     }
     quote!(#item #written)

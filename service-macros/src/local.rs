@@ -1,9 +1,9 @@
 //! Writes the short way from a client to an implementation in the same program: plain methods, by a trait that any
 //! implementation has and that knows no type of it.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::Ident;
+use syn::{Ident, Path};
 
 use crate::arguments::{Arg, Form};
 use crate::service::{Method, Service, Style};
@@ -12,6 +12,27 @@ use crate::{place, server};
 impl Service {
     pub(crate) fn local_ident(&self) -> Ident {
         format_ident!("__{}Local", self.ident)
+    }
+}
+
+/// Who has an argument that is read in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lent {
+    /// The client's caller, who lends it.
+    ByClient,
+    /// Code written before.
+    Owned,
+}
+
+impl Arg {
+    /// Writes the argument into an archive if the handler reads it in place.
+    pub(crate) fn in_archive(&self, support: &Path, span: Span, lent: Lent) -> Option<TokenStream> {
+        let Self { ident, form: Form::InPlace(ty) } = self else { return None };
+        let borrow = (lent == Lent::Owned).then(|| quote!(&));
+        Some(quote_spanned! {span=>
+            let #ident = #support::InArchive::<#ty>::of(#borrow #ident)?;
+            let #ident = #ident.get()?;
+        })
     }
 }
 
@@ -86,18 +107,17 @@ pub(crate) fn write_call(
         let error = method.client_error(support);
         quote_spanned!(span=> .map_err(<#error>::from))
     });
-    let call = quote_spanned!(span=> __service.#name(__ctx, #(#args),*));
-    let call = method.args.iter().fold(call, |call, Arg { ident, form }| match form {
-        Form::InPlace(ty) => quote_spanned!(span=> #support::in_archive::<#ty, _>(#ident, |#ident| #call)),
-        _ => call,
-    });
+    let archived = method.args.iter().filter_map(|arg| arg.in_archive(support, span, Lent::ByClient));
     quote_spanned! {span=>
         if let ::core::option::Option::Some(__local) = self.channel.local_call::<#support::Arc<dyn #local>>(
             #support::MethodIndex(#index),
             #timeout,
             #metadata,
         )? {
-            return __local.run(|__service, __ctx| #call) #own;
+            return __local.run(|__service, __ctx| {
+                #(#archived)*
+                __service.#name(__ctx, #(#args),*)
+            }) #own;
         }
     }
 }

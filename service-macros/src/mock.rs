@@ -166,7 +166,7 @@ fn write_answer(service: &Service, method: &Method) -> TokenStream {
     quote_spanned! {span=>
         #asyncness fn #ident(&self, __ctx: #ctx, #(#params,)* #(#streams),*) -> #answer {
             match &self.#field {
-                ::core::option::Option::Some(answer) => answer(__ctx, #(#given),*) #awaited,
+                ::core::option::Option::Some(__answer) => __answer(__ctx, #(#given),*) #awaited,
                 ::core::option::Option::None => #without,
             }
         }

@@ -6,7 +6,7 @@ use syn::Path;
 
 use crate::arguments::{Arg, Form};
 use crate::service::{Direction, Method, Service, Style};
-use crate::{batched, place, tuple};
+use crate::{batched, dynamic, place, tuple};
 
 impl Arg {
     /// Writes what the implementation is called with, given where the archived argument is.
@@ -34,6 +34,7 @@ pub(crate) fn write(service: &Service) -> TokenStream {
         .filter(|(_, method)| method.style() == Style::Plain)
         .map(|(index, method)| write_plain(service, index, method));
     let started = write_started(service);
+    let dynamic = dynamic::write(service);
     let batchers = batched::write_batchers(service);
     let (batcher_fields, batcher_values): (Vec<_>, Vec<_>) = batchers.into_iter().unzip();
 
@@ -79,6 +80,8 @@ pub(crate) fn write(service: &Service) -> TokenStream {
                     _ => ::core::result::Result::Err(#client::descriptor().unknown_method(method)),
                 }
             }
+
+            #dynamic
 
             #started
 
@@ -197,16 +200,47 @@ fn write_start(service: &Service, index: u16, method: &Method) -> TokenStream {
         true => quote_spanned!(span=> lender.answer(call, answer);),
         false => quote_spanned!(span=> #support::answer(call, answer);),
     };
+    let typed = quote_spanned! {span=>
+        #(#taken)*
+        let ctx = call.context();
+        #binding #support::access_request::<#request_type>(&ctx, call.request())?;
+        <__S as #trait_ident>::#ident(&self.service, &ctx, #(#arguments,)* #(#given),*) #awaited #failure
+    };
+    let client = service.client_ident();
+    if !service.may_be_dynamic(method) {
+        return quote_spanned! {span=>
+            #index => #support::Box::pin(async move {
+                let #is_mut call = call;
+                #lender
+                let answer: ::core::result::Result<#reply, #support::Status> = async {
+                    #support::is_dynamic(#client::descriptor(), &*call)?;
+                    #typed
+                }.await;
+                #answered
+            }),
+        };
+    }
+    let by_values = dynamic::write_call(service, method, &quote!(&call.context()), &quote!(call.request()));
     quote_spanned! {span=>
         #index => #support::Box::pin(async move {
-            let #is_mut call = call;
-            #lender
-            let answer: ::core::result::Result<#reply, #support::Status> = async {
-                #(#taken)*
-                let ctx = call.context();
-                #binding #support::access_request::<#request_type>(&ctx, call.request())?;
-                <__S as #trait_ident>::#ident(&self.service, &ctx, #(#arguments,)* #(#given),*) #awaited #failure
-            }.await;
+            #[allow(unused_imports)]
+            use #support::TypedOnly as _;
+            let is_dynamic = match #support::is_dynamic(#client::descriptor(), &*call) {
+                ::core::result::Result::Ok(is_dynamic) => is_dynamic,
+                ::core::result::Result::Err(status) => return call.fail(status),
+            };
+            if is_dynamic {
+                let answer: ::core::result::Result<#support::Answer, #support::Status> = async {
+                    let method = call.method();
+                    let answer: #reply = async { #by_values }.await?;
+                    #support::Dynamic::<#reply>::write(&answer).map(#support::Answer)
+                }.await;
+                return match answer {
+                    ::core::result::Result::Ok(answer) => call.reply(&answer),
+                    ::core::result::Result::Err(status) => call.fail(status),
+                };
+            }
+            let answer: ::core::result::Result<#reply, #support::Status> = async { #typed }.await;
             #answered
         }),
     }

@@ -18,11 +18,14 @@ pub(crate) struct Options {
     /// Path of the support code that written code refers to.
     pub(crate) support: Path,
     pub(crate) version: Option<LitStr>,
+    /// No method can be called by values that describe themselves.
+    pub(crate) typed_only: bool,
 }
 
 impl Parse for Options {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let mut options = Self { support: syn::parse_quote!(::switchboard::__private), version: None };
+        let mut options =
+            Self { support: syn::parse_quote!(::switchboard::__private), version: None, typed_only: false };
         while !input.is_empty() {
             if input.peek(Token![crate]) {
                 input.parse::<Token![crate]>()?;
@@ -30,11 +33,17 @@ impl Parse for Options {
                 options.support = input.call(Path::parse_mod_style)?;
             } else {
                 let key: Ident = input.parse()?;
-                if key != "version" {
-                    return Err(Error::new(key.span(), "expected `version = \"…\"` or `crate = path`"));
+                match key.to_string().as_str() {
+                    "typed_only" => options.typed_only = true,
+                    "version" => {
+                        input.parse::<Token![=]>()?;
+                        options.version = Some(input.parse()?);
+                    }
+                    _ => {
+                        let allowed = "expected `version = \"…\"`, `typed_only` or `crate = path`";
+                        return Err(Error::new(key.span(), allowed));
+                    }
                 }
-                input.parse::<Token![=]>()?;
-                options.version = Some(input.parse()?);
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
@@ -50,6 +59,7 @@ pub(crate) struct Service {
     pub(crate) vis: Visibility,
     pub(crate) ident: Ident,
     pub(crate) version: Option<LitStr>,
+    pub(crate) typed_only: bool,
     /// In the order of their indices.
     pub(crate) methods: Vec<Method>,
 }
@@ -129,8 +139,8 @@ impl Service {
             errors.add(clash.span(), clash.message());
         }
         errors.finish()?;
-        let Options { support, version } = options;
-        Ok(Self { support, vis: item.vis.clone(), ident: item.ident.clone(), version, methods })
+        let Options { support, version, typed_only } = options;
+        Ok(Self { support, vis: item.vis.clone(), ident: item.ident.clone(), version, typed_only, methods })
     }
 }
 
@@ -154,7 +164,8 @@ fn read_method(method: &TraitItemFn) -> Result<Method> {
     }
     refuse_modifiers(sig, &mut errors);
     let settings = Settings::read(&method.attrs, &mut errors);
-    let is_batch = settings.batch.is_some();
+    // Also one that says it wrongly.
+    let is_batch = method.attrs.iter().any(|attr| is_path(attr, "batch"));
     let Inputs { args, streams } = Inputs::read(sig, is_batch, &mut errors);
     let reply = errors.keep(read_reply(sig, is_batch));
     errors.finish()?;

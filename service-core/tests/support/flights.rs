@@ -140,7 +140,7 @@ impl Call {
     pub fn run(self, handler: &Arc<dyn Handler>, polled: &Arc<AtomicUsize>) {
         match handler.style(self.method) {
             Style::Plain => {
-                let result = super::call_plain(&**handler, &self.context(), self.method, &self.request);
+                let result = super::call_plain(&**handler, &self.context(), self.method, self.form, &self.request);
                 self.flight.end(result);
             }
             Style::Task | Style::Thread => {

@@ -7,6 +7,7 @@ mod support;
 mod batched;
 mod batches;
 mod described;
+mod dynamic;
 mod errors;
 mod local;
 mod mocks;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use rkyv::Archived;
-use service_core::{Context, Status};
+use service_core::{Context, Outgoing, Status};
 use service_macros::service;
 
 struct Opaque(u32);
@@ -19,6 +19,16 @@ trait Answer {
 #[service(crate = service_core::__private)]
 trait Shared {
     fn share(&self, ctx: &Context<'_>, text: &Archived<Arc<String>>) -> Result<(), Status>;
+}
+
+#[service(crate = service_core::__private)]
+trait Failing {
+    fn fail(&self, ctx: &Context<'_>) -> Result<(), String>;
+}
+
+#[service(crate = service_core::__private)]
+trait Streaming {
+    fn stream(&self, ctx: &Context<'_>, out: Outgoing<Opaque>) -> Result<(), Status>;
 }
 
 fn main() {}

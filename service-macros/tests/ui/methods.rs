@@ -9,11 +9,13 @@ trait Methods {
     fn no_context(&self) -> Result<(), Status>;
     fn other_context(&self, value: u32) -> Result<(), Status>;
     fn generic<T>(&self, ctx: &Context<'_>, value: T) -> Result<(), Status>;
-    async fn later(&self, ctx: &Context<'_>) -> Result<(), Status>;
+    async fn with_body(&self, _: &Context<'_>) -> Result<(), Status> {
+        Ok(())
+    }
     unsafe fn risky(&self, ctx: &Context<'_>) -> Result<(), Status>;
     fn no_answer(&self, ctx: &Context<'_>);
     fn no_result(&self, ctx: &Context<'_>) -> u32;
-    fn other_error(&self, ctx: &Context<'_>) -> Result<u32, String>;
+    fn one_type(&self, ctx: &Context<'_>) -> std::fmt::Result;
     #[cfg(unix)]
     fn conditional(&self, ctx: &Context<'_>) -> Result<(), Status>;
     type Item;
