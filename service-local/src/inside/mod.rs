@@ -91,14 +91,17 @@ impl Inside {
         let sitting = Sitting::new(&self.hub, call)?;
         let rings = Rings::heap(shape).and_then(|rings| {
             let trust = shm_ring::Trust::CHECKED;
-            Ok((rings.client_ends(trust)?, rings.server_ends(trust)?))
+            Ok((rings.client_ends(trust, None)?, rings.server_ends(trust, None)?))
         });
         let (ours, Ends { producer, consumer }) = rings.map_err(|error| errors::not_run(&error))?;
         let peer = || Peer::of_process(std::process::id());
         let ends = HandlersEnds {
-            receiver: consumer
-                .map(|consumer| Box::new(Receiver::new(consumer, None, peer(), None)) as Box<dyn StreamReceiver>),
-            sender: producer.map(|producer| Box::new(Sender::new(producer, peer(), None)) as Box<dyn StreamSender>),
+            receiver: consumer.map(|consumer| {
+                Box::new(Receiver::new(consumer, sitting.deadline(), None, peer(), None)) as Box<dyn StreamReceiver>
+            }),
+            sender: producer.map(|producer| {
+                Box::new(Sender::new(producer, sitting.deadline(), peer(), None)) as Box<dyn StreamSender>
+            }),
         };
         let call = Box::new(SittingCall::new(&sitting, ends));
         let style = self.hub.style(call.method());
@@ -199,11 +202,12 @@ impl Transport for Inside {
     fn open(&self, call: &CallRequest<'_>, shape: Shape) -> Result<Opened, Status> {
         let (sitting, ends) = self.begin(call, shape)?;
         let peer = || Peer::new(self.hub.instance.as_str());
-        let sender =
-            ends.producer.map(|producer| Box::new(Sender::new(producer, peer(), None)) as Box<dyn StreamSender>);
-        let receiver = ends
-            .consumer
-            .map(|consumer| Box::new(Receiver::new(consumer, None, peer(), None)) as Box<dyn StreamReceiver>);
+        let sender = ends
+            .producer
+            .map(|producer| Box::new(Sender::new(producer, sitting.deadline(), peer(), None)) as Box<dyn StreamSender>);
+        let receiver = ends.consumer.map(|consumer| {
+            Box::new(Receiver::new(consumer, sitting.deadline(), None, peer(), None)) as Box<dyn StreamReceiver>
+        });
         Ok(Opened { ticket: self.sittings.add(sitting), sender, receiver })
     }
 

@@ -74,6 +74,10 @@ impl Sitting {
         self.started_ns
     }
 
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
