@@ -44,7 +44,6 @@ impl Ring {
         Ok(Self { segment, events: Events { data: Some(data), space: Some(space) } })
     }
 
-    #[cfg(test)]
     fn heap() -> Result<Self, Error> {
         Ok(Self { segment: Segment::heap(SpscLayout::new(RING_BYTES)?, 0), events: Events::new()? })
     }
@@ -115,7 +114,6 @@ impl Rings {
     ///
     /// # Errors
     /// [`Error::ResourceExhausted`] if no descriptor is left.
-    #[cfg(test)]
     pub(crate) fn heap(shape: Shape) -> Result<Self, Error> {
         let up = shape.has_client_items().then(Ring::heap).transpose()?;
         let down = shape.has_server_items().then(Ring::heap).transpose()?;
