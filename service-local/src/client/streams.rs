@@ -10,14 +10,14 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use service_core::{Assurance, Code, Deadline, Outcome, Shape, Status};
+use service_core::{Assurance, Code, Deadline, Outcome, Shape, Status, StreamReceiver, StreamSender};
 use shm_ring::rendezvous::Connection;
 use shm_ring::spsc::{Control, End};
 use shm_ring::{Error, Trust};
 
 use crate::errors;
 use crate::handshake::FromClient;
-use crate::stream::{Ends, Lease, MOST_STREAMS, Owner, Peer, Receiver, Rings, Sender, end};
+use crate::stream::{Ends, Lease, MOST_STREAMS, Owner, Peer, Rings, end};
 
 /// Rings of a connection that wait for their next streams.
 const MOST_RESTING: usize = 8;
@@ -49,17 +49,22 @@ struct Set {
 }
 
 /// The ends of a call's streams. Dropped before the call is sent, the rings are given up.
-#[derive(Debug)]
 pub(super) struct Opening {
     /// By this number the call names them.
     pub(super) number: u64,
-    pub(super) sender: Option<Sender>,
-    pub(super) receiver: Option<Receiver>,
+    pub(super) sender: Option<Box<dyn StreamSender>>,
+    pub(super) receiver: Option<Box<dyn StreamReceiver>>,
 }
 
 impl fmt::Debug for Streams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Streams").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening").field("number", &self.number).finish_non_exhaustive()
     }
 }
 
@@ -129,13 +134,10 @@ impl Streams {
         Ok(self.lend(number, ends, deadline))
     }
 
-    fn lend(&self, number: u64, Ends { producer, consumer }: Ends, deadline: Option<Deadline>) -> Opening {
+    fn lend(&self, number: u64, ends: Ends, deadline: Option<Deadline>) -> Opening {
         let owner: Weak<dyn Owner> = self.me.clone();
-        let lease = Lease::new(number, owner, usize::from(producer.is_some()) + usize::from(consumer.is_some()));
-        let sender =
-            producer.map(|producer| Sender::new(producer, deadline, self.peer.clone(), Some(Arc::clone(&lease))));
-        let receiver =
-            consumer.map(|consumer| Receiver::new(consumer, deadline, self.assurance, self.peer.clone(), Some(lease)));
+        let lease = Lease::new(number, owner, ends.count());
+        let (sender, receiver) = ends.of_call(deadline, self.assurance, &self.peer, Some(lease));
         Opening { number, sender, receiver }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use service_core::{Context, Handler, MethodIndex, ReplySink, ServiceDescriptor, Status};
+use service_core::{Context, Handler, MethodDescriptor, MethodIndex, ReplySink, ServiceDescriptor, Shape, Status};
 use shm_ring::Trust;
 use shm_ring::cells::BODY_WORDS;
 use shm_ring::lane::ClientLane;
@@ -14,6 +14,7 @@ use shm_ring::rendezvous::{Connection, Received, RuntimeDir};
 
 use crate::client::open_lane;
 use crate::handshake::{FromClient, FromServer};
+use crate::stream::Rings;
 use crate::{LocalRuntime, RunningService, trust};
 
 /// What the service is called, and its socket.
@@ -41,6 +42,10 @@ pub fn door(input: &[u8]) {
             let message = match kind % 4 {
                 0 => said.to_vec(),
                 1 => hello(kind >> 2).to_bytes(),
+                2 if kind & 4 != 0 => {
+                    streams(&stranger, kind >> 3 & 7, said);
+                    continue;
+                }
                 2 => FromClient::Grow { len: said.len() as u64 * 1000 }.to_bytes(),
                 _ => {
                     if lane.is_none() {
@@ -61,6 +66,26 @@ pub fn door(input: &[u8]) {
         drop(stranger);
         stage.lets_an_honest_client_in();
     });
+}
+
+/// Announces rings of its own, perhaps for another shape than it says or by a wrong number, writes into them, and perhaps
+/// gives them up.
+fn streams(stranger: &Connection, kind: u8, said: &[u8]) {
+    const SHAPES: [Shape; 4] = [Shape::Unary, Shape::ServerStream, Shape::ClientStream, Shape::BothWays];
+    let (of, said) = said.split_first().unwrap_or((&0, &[]));
+    let (number, shape) = (u64::from(of >> 4), SHAPES[usize::from(of & 3)]);
+    let trust = if kind & 1 == 0 { Trust::CHECKED } else { Trust::ISOLATED };
+    let (rings, fds) = Rings::make(SHAPES[usize::from(of >> 2 & 3)], trust).expect("there is memory");
+    let ends = rings.client_ends(trust, None).expect("the rings are new");
+    if let Some(mut producer) = ends.producer {
+        // A full ring is as good.
+        let _ = producer.try_send(said);
+    }
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    let _ = stranger.send(&FromClient::Streams { number, shape }.to_bytes(), &fds);
+    if kind & 2 != 0 {
+        let _ = stranger.send(&FromClient::Streamed { number }.to_bytes(), &[]);
+    }
 }
 
 /// The next message of the service; `None` if it hung up or has nothing to say.
@@ -136,12 +161,13 @@ impl Drop for Stage {
     }
 }
 
-/// A service without methods.
+/// A service without methods that can be called; of the one that there is, it takes rings.
 struct Nothing(ServiceDescriptor);
 
 impl Nothing {
     fn new() -> Self {
-        Self(ServiceDescriptor { trait_name: "Nothing".to_owned(), version: String::new(), methods: Vec::new() })
+        let streams = MethodDescriptor { shape: Shape::BothWays, ..MethodDescriptor::of::<(), ()>("streams") };
+        Self(ServiceDescriptor { trait_name: "Nothing".to_owned(), version: String::new(), methods: vec![streams] })
     }
 }
 

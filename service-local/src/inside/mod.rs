@@ -16,10 +16,11 @@ use std::sync::Arc;
 use std::task::{Context as Wakers, Poll};
 use std::time::Duration;
 
+use service_core::scope::Scope;
 use service_core::{
     CallFuture, CallRequest, CallTimes, Code, Context, Decode, Encode, Encoded, Form, Handler, Metadata, MethodIndex,
-    Opened, Outcome, ReplySink, ServerCall, ServiceDescriptor, Shape, Sink, Status, StreamReceiver, StreamSender,
-    Style, Ticket, Transport, encode_small, scope,
+    Opened, Outcome, ReplySink, ServerCall, ServiceDescriptor, Shape, Sink, Status, Style, Ticket, Transport,
+    encode_small, scope,
 };
 use shm_ring::clock;
 
@@ -30,7 +31,7 @@ use self::sitting::{HandlersEnds, Sitting, SittingCall, SittingWork, Sittings};
 use crate::copy::{Copy, with_callers_room};
 use crate::errors;
 use crate::server::{Hub, bad_handler, panicked};
-use crate::stream::{Ends, Peer, Receiver, Rings, Sender};
+use crate::stream::{Ends, Peer, Rings};
 
 /// Longest message that is kept on the stack, in bytes.
 const SMALL: usize = 256;
@@ -93,16 +94,10 @@ impl Inside {
             let trust = shm_ring::Trust::CHECKED;
             Ok((rings.client_ends(trust, None)?, rings.server_ends(trust, None)?))
         });
-        let (ours, Ends { producer, consumer }) = rings.map_err(|error| errors::not_run(&error))?;
-        let peer = || Peer::of_process(std::process::id());
-        let ends = HandlersEnds {
-            receiver: consumer.map(|consumer| {
-                Box::new(Receiver::new(consumer, sitting.deadline(), None, peer(), None)) as Box<dyn StreamReceiver>
-            }),
-            sender: producer.map(|producer| {
-                Box::new(Sender::new(producer, sitting.deadline(), peer(), None)) as Box<dyn StreamSender>
-            }),
-        };
+        let (ours, theirs) = rings.map_err(|error| errors::not_run(&error))?;
+        let peer = Peer::of_process(std::process::id());
+        let (sender, receiver) = theirs.of_call(sitting.deadline(), None, &peer, None);
+        let ends = HandlersEnds { receiver, sender };
         let call = Box::new(SittingCall::new(&sitting, ends));
         let style = self.hub.style(call.method());
         let handler = Arc::clone(&self.hub.handler);
@@ -201,13 +196,8 @@ impl Transport for Inside {
 
     fn open(&self, call: &CallRequest<'_>, shape: Shape) -> Result<Opened, Status> {
         let (sitting, ends) = self.begin(call, shape)?;
-        let peer = || Peer::new(self.hub.instance.as_str());
-        let sender = ends
-            .producer
-            .map(|producer| Box::new(Sender::new(producer, sitting.deadline(), peer(), None)) as Box<dyn StreamSender>);
-        let receiver = ends.consumer.map(|consumer| {
-            Box::new(Receiver::new(consumer, sitting.deadline(), None, peer(), None)) as Box<dyn StreamReceiver>
-        });
+        let peer = Peer::new(self.hub.instance.as_str());
+        let (sender, receiver) = ends.of_call(sitting.deadline(), None, &peer, None);
         Ok(Opened { ticket: self.sittings.add(sitting), sender, receiver })
     }
 

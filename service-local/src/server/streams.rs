@@ -12,14 +12,14 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use service_core::{Assurance, Code, Deadline, Outcome, Shape, Status, StreamReceiver, StreamSender};
+use service_core::{Assurance, Code, Deadline, Outcome, Shape, Status};
 use shm_ring::spsc::Control;
 use shm_ring::{Error, Trust};
 
 use self::arrival::{Arrival, arrival};
 pub(super) use self::arrival::{Arriving, Taken};
 use super::quota::{Quota, Share};
-use crate::stream::{Ends, Lease, MOST_STREAMS, Owner, Peer, Receiver, Rings, Sender, end};
+use crate::stream::{Ends, Lease, MOST_STREAMS, Owner, Peer, Rings, end};
 
 /// Sets of one connection. The client counts those that it has not given up, and handlers of those that it has may be about
 /// to notice.
@@ -199,16 +199,11 @@ impl Streams {
             return Some((arrival, Err(not_there(Code::InvalidArgument, &text))));
         }
         let in_call = Use::InCall { next: None, is_last: false };
-        let Use::Resting(Ends { producer, consumer }) = mem::replace(&mut set.ends, in_call) else { return None };
+        let Use::Resting(ends) = mem::replace(&mut set.ends, in_call) else { return None };
         let owner: Weak<dyn Owner> = self.me.clone();
-        let lease = Lease::new(number, owner, usize::from(producer.is_some()) + usize::from(consumer.is_some()));
+        let lease = Lease::new(number, owner, ends.count());
         let Client { assurance, peer, .. } = &self.client;
-        let sender =
-            producer.map(|producer| Sender::new(producer, arrival.deadline(), peer.clone(), Some(Arc::clone(&lease))));
-        let receiver =
-            consumer.map(|consumer| Receiver::new(consumer, arrival.deadline(), *assurance, peer.clone(), Some(lease)));
-        let sender = sender.map(|sender| Box::new(sender) as Box<dyn StreamSender>);
-        let receiver = receiver.map(|receiver| Box::new(receiver) as Box<dyn StreamReceiver>);
+        let (sender, receiver) = ends.of_call(arrival.deadline(), *assurance, peer, Some(lease));
         Some((arrival, Ok(Taken { sender, receiver })))
     }
 

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use service_core::{Assurance, Deadline, StreamReceiver, StreamSender};
 use shm_ring::spsc::{Consumer, Producer};
+
+use super::{Peer, Receiver, Sender};
 
 /// This side's ends of a call's rings: those of the directions that it has.
 #[derive(Debug, Default)]
@@ -12,6 +15,35 @@ pub(crate) struct Ends {
     pub(crate) producer: Option<Box<Producer>>,
     /// Of the ring for items from there.
     pub(crate) consumer: Option<Box<Consumer>>,
+}
+
+/// A call's ends of its streams, as service-core knows them.
+pub(crate) type Streams = (Option<Box<dyn StreamSender>>, Option<Box<dyn StreamReceiver>>);
+
+impl Ends {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        usize::from(self.producer.is_some()) + usize::from(self.consumer.is_some())
+    }
+
+    /// For a call with this deadline, whose items are read on `assurance`. With a lease they go back when their streams
+    /// have ended well.
+    pub(crate) fn of_call(
+        self,
+        deadline: Option<Deadline>,
+        assurance: Option<Assurance>,
+        peer: &Peer,
+        lease: Option<Arc<Lease>>,
+    ) -> Streams {
+        let Self { producer, consumer } = self;
+        let sender = producer.map(|producer| {
+            Box::new(Sender::new(producer, deadline, peer.clone(), lease.clone())) as Box<dyn StreamSender>
+        });
+        let receiver = consumer.map(|consumer| {
+            Box::new(Receiver::new(consumer, deadline, assurance, peer.clone(), lease)) as Box<dyn StreamReceiver>
+        });
+        (sender, receiver)
+    }
 }
 
 /// Whoever keeps a connection's rings between streams.

@@ -16,7 +16,7 @@ use crate::soon;
 use crate::support::TempDir;
 
 /// The thread of a service that lets clients in, as the kernel shortens its name.
-const WATCHER: &str = "switchboard-wat";
+const PORTER: &str = "switchboard-por";
 
 /// Role: the client of services that are killed while they let it in.
 pub fn witness(line: Line) {
@@ -24,7 +24,7 @@ pub fn witness(line: Line) {
     let dir = TempDir::new();
     let run = dir.path().join("run");
     let board = || Switchboard::builder().in_process(false).runtime_dir(&run).open().expect("the directory is ours");
-    // The watcher thread, which a process keeps for good, is there from now on.
+    // The threads that watch, which a process keeps for good, is there from now on.
     let mut service = start_service(&dir, 0);
     drop(LedgerClient::connect(&board(), NAME).expect("it is served"));
     service.kill();
@@ -32,7 +32,7 @@ pub fn witness(line: Line) {
     let level = Level::settled();
     let begin = || {
         let done = Arc::new(AtomicBool::new(false));
-        let victim = Victim::hold_sleeper(start_service(&dir, 0), WATCHER, Arc::clone(&done));
+        let victim = Victim::hold_sleeper(start_service(&dir, 0), PORTER, Arc::clone(&done));
         let board = board();
         let connects = std::thread::spawn(move || {
             let connected = LedgerClient::connect(&board, NAME);

@@ -1,7 +1,5 @@
 //! Calls with streams: rings first, then the call that names them.
 
-use service_core::{StreamReceiver, StreamSender};
-
 use super::tasks::Caller;
 use super::*;
 use crate::client::streams::Opening;
@@ -23,8 +21,6 @@ impl LocalConnection {
         let ticket =
             self.send_off(slot, call, Some(number), Caller::Thread, started_ns)?.ok_or_else(|| self.no_slot())?;
         self.lane.announce();
-        let sender = sender.map(|sender| Box::new(sender) as Box<dyn StreamSender>);
-        let receiver = receiver.map(|receiver| Box::new(receiver) as Box<dyn StreamReceiver>);
         Ok(Opened { ticket, sender, receiver })
     }
 

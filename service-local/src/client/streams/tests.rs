@@ -5,6 +5,7 @@ use service_core::{Decode, Message, Reply, StreamReceiver, StreamSender};
 use shm_ring::rendezvous::{Listener, RuntimeDir};
 
 use super::*;
+use crate::stream::{Receiver, Sender};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,21 +69,23 @@ impl Site {
     }
 }
 
-fn next(receiver: &mut Receiver) -> Option<u32> {
+fn next(receiver: &mut dyn StreamReceiver) -> Option<u32> {
     let mut place = Reply::new();
     receiver.recv(&mut place as &mut (dyn Decode + Send), None).unwrap().then(|| place.into_value().unwrap())
 }
 
 /// Both directions, used and ended well by both sides.
 fn used(opening: &mut Opening, theirs: &mut (Sender, Receiver)) {
-    for (sender, receiver) in
-        [(opening.sender.as_mut().unwrap(), &mut theirs.1), (&mut theirs.0, opening.receiver.as_mut().unwrap())]
-    {
-        sender.send(&Message(&7_u32), None).unwrap();
-        sender.finish().unwrap();
-        assert_eq!(next(receiver), Some(7));
-        assert_eq!(next(receiver), None);
-    }
+    let sender = opening.sender.as_deref_mut().unwrap();
+    pass(sender, &mut theirs.1);
+    pass(&mut theirs.0, opening.receiver.as_deref_mut().unwrap());
+}
+
+fn pass(sender: &mut dyn StreamSender, receiver: &mut dyn StreamReceiver) {
+    sender.send(&Message(&7_u32), None).unwrap();
+    sender.finish().unwrap();
+    assert_eq!(next(receiver), Some(7));
+    assert_eq!(next(receiver), None);
 }
 
 #[test]
@@ -110,7 +113,7 @@ fn rings_whose_end_the_service_has_not_seen_wait_and_closed_ones_are_not_used() 
     let (mut sender, receiver) = site.service_ends(Shape::BothWays, 0);
     opening.sender.as_mut().unwrap().finish().unwrap();
     sender.finish().unwrap();
-    assert_eq!(next(opening.receiver.as_mut().unwrap()), None);
+    assert_eq!(next(opening.receiver.as_deref_mut().unwrap()), None);
     assert_eq!(site.streams.open(Shape::BothWays, None).unwrap().number, 1);
     drop(receiver);
     assert_eq!(site.streams.open(Shape::BothWays, None).unwrap().number, 2);

@@ -1,10 +1,11 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use service_core::{Message, Reply};
+use service_core::{Message, Reply, StreamReceiver, StreamSender};
 use shm_ring::rendezvous::own_uid;
 
 use super::*;
+use crate::stream::{Receiver, Sender};
 
 /// A client's streams at a service, and what the client has of them.
 struct Site {
