@@ -142,6 +142,7 @@ impl Hub {
     }
 
     /// The same of a request that something comes with beside the arguments.
+    #[inline(never)]
     fn run_enveloped(
         &self,
         ctx: &Context<'_>,
@@ -161,6 +162,8 @@ impl Hub {
     }
 
     /// Begins a call that is answered later.
+    // Apart from the plain calls' path, whose frame would grow by all that this needs.
+    #[inline(never)]
     fn start(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
