@@ -52,6 +52,8 @@ pub(super) struct Job {
     alarms: Alarms,
     /// The handler dropped the call without an answer; whoever runs the handler's code gives one.
     is_left: AtomicBool,
+    /// Counted among the calls in hand.
+    is_counted: AtomicBool,
 }
 
 impl fmt::Debug for Job {
@@ -61,6 +63,7 @@ impl fmt::Debug for Job {
 }
 
 impl Job {
+    /// A call that was counted as [in hand](super::in_hand::InHand).
     pub(super) fn new(
         hub: Arc<Hub>,
         lane: Arc<Lane>,
@@ -69,8 +72,8 @@ impl Job {
         metadata: Option<Arc<Metadata>>,
         started_ns: u64,
     ) -> Self {
-        let (alarms, is_left) = (Alarms::default(), AtomicBool::new(false));
-        Self { hub, lane, call, method, deadline, metadata, started_ns, alarms, is_left }
+        let (alarms, is_left, is_counted) = (Alarms::default(), AtomicBool::new(false), AtomicBool::new(true));
+        Self { hub, lane, call, method, deadline, metadata, started_ns, alarms, is_left, is_counted }
     }
 
     fn runs(&self) -> Runs {
@@ -129,8 +132,16 @@ impl Job {
         }
     }
 
+    /// Takes the call out of those in hand: before its answer, which lets the client make another one.
+    fn count_out(&self) {
+        if self.is_counted.swap(false, Ordering::Relaxed) {
+            self.lane.in_hand.end();
+        }
+    }
+
     /// Answers with a failure.
     pub(super) fn fail(&self, status: &Status) {
+        self.count_out();
         let mut responder = Responder::new(&self.lane, self.call);
         responder.prepare_failure(status);
         self.finish(responder);
@@ -261,6 +272,7 @@ impl ServerCall for LaneCall {
         let mut responder = Responder::new(&self.job.lane, self.job.call);
         // If the encoder panics, the responder is dropped and answers.
         self.is_answered = true;
+        self.job.count_out();
         if let Err(status) = responder.send(message) {
             responder.prepare_failure(&status);
         }
@@ -278,5 +290,6 @@ impl Drop for LaneCall {
         if !self.is_answered {
             self.job.leave();
         }
+        self.request.settle(&self.job.lane);
     }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use service_core::envelope::{self, Envelope};
-use service_core::{Code, Context, Deadline, Form, Handler, MethodIndex, Outcome, Shape, Status, Style};
+use service_core::{Code, Context, Deadline, Form, Handler, MethodIndex, Outcome, ServerCall, Shape, Status, Style};
 use shm_ring::arena::BlockRef;
 use shm_ring::clock;
 use shm_ring::slot::CallId;
@@ -142,6 +142,7 @@ impl Hub {
     }
 
     /// The same of a request that something comes with beside the arguments.
+    #[inline(never)]
     fn run_enveloped(
         &self,
         ctx: &Context<'_>,
@@ -161,6 +162,8 @@ impl Hub {
     }
 
     /// Begins a call that is answered later.
+    // Apart from the plain calls' path, whose frame would grow by all that this needs.
+    #[inline(never)]
     fn start(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
@@ -169,6 +172,9 @@ impl Hub {
         looked_ns: u64,
         live: Live,
     ) -> Dispatched {
+        if !lane.in_hand.begin(self.calls) {
+            return Dispatched::Corrupt;
+        }
         let mut envelope = Envelope::default();
         let mut len = request.bytes(lane).len();
         let admitted = self.admit(lane, meta, looked_ns).and_then(|()| {
@@ -187,11 +193,11 @@ impl Hub {
             meta.enveloped.then(|| Arc::new(metadata)),
             looked_ns,
         ));
+        let call = Box::new(LaneCall::new(Arc::clone(&job), request, len, form));
         if let Err(status) = admitted {
-            job.fail(&status);
+            call.fail(status);
             return Dispatched::Settled;
         }
-        let call = Box::new(LaneCall::new(Arc::clone(&job), request, len, form));
         let handler = Arc::clone(&self.handler);
         let code = match streams {
             // The handler's own code may begin here.

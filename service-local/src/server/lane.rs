@@ -11,6 +11,7 @@ use shm_ring::cells::{Consumer, Taken};
 use shm_ring::lane::ServerLane;
 use shm_ring::rendezvous::Connection;
 
+use super::in_hand::InHand;
 use super::pace::Party;
 use super::quota::{Quota, Share};
 use super::sealed::SealedRequests;
@@ -96,6 +97,7 @@ pub(super) struct Lane {
     pub(super) streams: Arc<Streams>,
     /// Handlers that wait for the end of their callers' patience.
     pub(super) watchers: Watchers,
+    pub(super) in_hand: InHand,
     /// Here while the lane is cold; else with the polling worker.
     consumer: Mutex<Option<Consumer>>,
     /// Segments that the client asked for and has not got yet.
@@ -136,6 +138,7 @@ impl Lane {
             sealed: SealedRequests::new(sealed),
             streams: Streams::new(client, streams),
             watchers: Watchers::default(),
+            in_hand: InHand::default(),
             consumer: Mutex::new(Some(consumer)),
             growth: Mutex::default(),
             leaving: AtomicBool::new(false),

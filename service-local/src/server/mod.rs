@@ -6,6 +6,7 @@ mod departed;
 mod dispatch;
 mod door;
 mod growing;
+mod in_hand;
 mod lane;
 mod pace;
 mod poller;
@@ -136,7 +137,7 @@ impl Serve {
     }
 
     /// Where asynchronous handlers are run; default: on the workers. For handlers that need the reactor of a runtime such as
-    /// tokio. Costs some microseconds a call.
+    /// tokio, of which a handle becomes `move |task| drop(handle.spawn(task))`. Costs what the runtime takes to wake a thread.
     pub fn runtime(mut self, runtime: impl Spawn) -> Self {
         self.spawner = Some(Arc::new(runtime));
         self
@@ -336,6 +337,8 @@ pub(crate) struct Hub {
     /// Callers of this process.
     pub(crate) guests: Guests,
     methods: Box<[MethodTraits]>,
+    /// Whether any of them is answered later than it is taken. If not, workers do without looks for such calls.
+    answers_later: bool,
     /// Where asynchronous handlers run, if not on the workers.
     spawner: Option<Arc<dyn Spawn>>,
     tasks: Tasks,
@@ -346,6 +349,8 @@ pub(crate) struct Hub {
     ready_fd: OwnedFd,
     lanes: LaneTable,
     lane_layout: LaneLayout,
+    /// Calls in flight of one connection at most.
+    calls: u32,
     /// Most bytes of added segments in each direction of a lane.
     max_bytes: Option<usize>,
     /// Whether isolated clients may send requests as sealed memory.
@@ -396,15 +401,17 @@ impl Hub {
             Ok((ReadySet::new(&segment), ready_fd, LaneLayout::new(limits.calls, arena, arena)?))
         };
         let (ready, ready_fd, lane_layout) = make().map_err(|error| errors::not_run(&error))?;
+        // A method's number has sixteen bits.
+        let methods: Box<[_]> = (0..=u16::MAX)
+            .zip(&handler.descriptor().methods)
+            .map(|(index, _)| MethodTraits::new(handler.style(MethodIndex(index))))
+            .collect();
         Ok(Self {
             instance,
             guests: Guests::default(),
             stats: ServiceStats::new(handler.descriptor()),
-            // A method's number has sixteen bits.
-            methods: (0..=u16::MAX)
-                .zip(&handler.descriptor().methods)
-                .map(|(index, _)| MethodTraits::new(handler.style(MethodIndex(index))))
-                .collect(),
+            answers_later: methods.iter().any(MethodTraits::is_answered_later),
+            methods,
             spawner,
             tasks: Tasks::default(),
             threads: Arc::default(),
@@ -414,6 +421,7 @@ impl Hub {
             ready_fd,
             lanes: LaneTable::new(limits.connections),
             lane_layout,
+            calls: limits.calls,
             max_bytes: limits.bytes,
             accepts_sealed: limits.sealed,
             trust: limits.trust,

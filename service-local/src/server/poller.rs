@@ -59,6 +59,9 @@ impl Poller {
     /// Looks at everything once. Frames and futures take turns.
     #[inline]
     pub(super) fn look(&mut self, hub: &Hub, cell: &mut Cell) -> Option<Found> {
+        if !hub.answers_later {
+            return self.look_for_frame(hub, cell).map(Found::Frame);
+        }
         if self.tasks_first
             && let Some(task) = hub.tasks.take()
         {

@@ -1,6 +1,6 @@
 //! A request that is kept for longer than its worker has it in hand.
 
-use service_core::{Outcome, Status};
+use service_core::{Code, Outcome, Status};
 use shm_ring::SealedPayload;
 use shm_ring::arena::BlockRef;
 
@@ -34,8 +34,15 @@ impl Request {
             Payload::Inline(len) => Ok(Some(Self::Inline(cell.clone(), len))),
             Payload::Block { place: SEALED, at, len } => Ok(lane.sealed.take(at.to_word(), len).map(Self::Sealed)),
             Payload::Block { place, at, len } if lane.trust.is_isolated() => {
+                // A block can be named by many calls, and each has a copy of its own.
+                if !lane.in_hand.copy(len, lane.added_requests.limit()) {
+                    return Err(too_much(len));
+                }
                 let mut copy = Copy::new();
                 let copied = copied_request(lane, place, at, len, &mut copy).map(|found| found.is_some());
+                if !matches!(copied, Ok(true)) {
+                    lane.in_hand.give_back(len);
+                }
                 let is_there = copied.map_err(|error| no_memory(len, &error, Outcome::NotRun))?;
                 Ok(is_there.then_some(Self::Copied(copy, len)))
             }
@@ -58,4 +65,18 @@ impl Request {
             Self::Sealed(payload) => payload.bytes(),
         }
     }
+
+    /// To be called when nobody needs the payload any more.
+    pub(super) fn settle(&self, lane: &Lane) {
+        if let Self::Copied(_, len) = self {
+            lane.in_hand.give_back(*len);
+        }
+    }
+}
+
+#[cold]
+fn too_much(len: usize) -> Status {
+    let text =
+        format!("no room for a copy of a request of {len} bytes: the connection's calls have more than it can send");
+    Status::new(Code::ResourceExhausted, Outcome::NotRun, text)
 }

@@ -54,7 +54,8 @@ impl MethodTraits {
         self.is_answered_later() || self.mean_ns.load(Ordering::Relaxed) <= SHORT_NS
     }
 
-    fn is_answered_later(&self) -> bool {
+    /// Whether its calls are answered later than they are taken.
+    pub(super) fn is_answered_later(&self) -> bool {
         self.style != Style::Plain
     }
 
@@ -178,7 +179,9 @@ impl Hub {
                 poller.woken = true;
                 self.ready.awake();
             }
-            self.tasks.begin_polling();
+            if self.answers_later {
+                self.tasks.begin_polling();
+            }
             let Seat { cell, looked_ns, .. } = &mut *seat;
             let found = self.spin.poll(None, || {
                 *looked_ns = clock::now_ns();
@@ -198,25 +201,24 @@ impl Hub {
                     Parked::Again => continue,
                     Parked::Sleep(bell) => {
                         // What was woken meanwhile is looked for before the sleep.
-                        self.tasks.stop_polling();
+                        self.stop_polling();
                         return Some(bell);
                     }
                 },
             };
             poller.woken = false;
             seat.hold(&poller.hot[index].lane);
-            let traits = self.traits_of(&seat.cell);
             // Counted while nobody else has the role.
-            let live = traits.filter(|traits| traits.is_answered_later()).map(|_| Live::new(self));
+            let live = if self.answers_later { self.count_if_later(&seat.cell) } else { None };
             if self.workers == 1 {
                 role::keep(role);
                 self.serve(seat, live);
                 role = self.role_kept()?;
                 continue;
             }
-            let is_short = traits.is_none_or(MethodTraits::is_short);
+            let is_short = self.traits_of(&seat.cell).is_none_or(MethodTraits::is_short);
             let wake = !is_short || poller.owes(self);
-            let wake = self.tasks.stop_polling() || wake;
+            let wake = self.stop_polling() || wake;
             drop(role);
             if wake {
                 self.wake_another();
@@ -224,8 +226,17 @@ impl Hub {
             self.serve(seat, live);
             role = self.take_role()?;
         }
-        self.tasks.stop_polling();
+        self.stop_polling();
         None
+    }
+
+    #[inline]
+    fn stop_polling(&self) -> bool {
+        self.answers_later && self.tasks.stop_polling()
+    }
+
+    fn count_if_later(self: &Arc<Self>, cell: &Cell) -> Option<Live> {
+        self.traits_of(cell).filter(|traits| traits.is_answered_later()).map(|_| Live::new(self))
     }
 
     /// Polls a future that was woken. To be awake for other things meanwhile costs more than most polls take, so another
