@@ -25,6 +25,13 @@ struct Inner {
 struct State {
     waiting: BTreeMap<u64, Waiter>,
     issued: u64,
+    /// No time of those who wait is up before this; so that most looks need not ask each of them.
+    earliest_ns: Option<u64>,
+}
+
+/// The earlier of two times, of which none is later than all.
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }
 
 struct Waiter {
@@ -65,6 +72,7 @@ impl Line {
             state.issued += 1;
             (self.clone(), state.issued)
         });
+        state.earliest_ns = earlier(state.earliest_ns, until_ns);
         let before = state.waiting.insert(*number, waiter);
         self.0.len.store(state.waiting.len(), Ordering::Relaxed);
         let is_first = state.waiting.first_key_value().is_some_and(|(first, _)| first == number);
@@ -94,21 +102,26 @@ impl Line {
         while self.call_first() {}
     }
 
-    /// Calls those whose time is up at `now_ns`; gives the earliest time of the others. Looks at each one.
+    /// Calls those whose time is up at `now_ns`; gives a time before which that of none of the others is. Looks at each one
+    /// if the time may be up of any.
     pub fn call_late(&self, now_ns: u64) -> Option<u64> {
         if self.is_empty() {
             return None;
         }
-        let is_late = |waiter: &Waiter| waiter.until_ns.is_some_and(|until| until <= now_ns);
         let mut state = self.state();
+        if state.earliest_ns.is_none_or(|earliest| now_ns < earliest) {
+            return state.earliest_ns;
+        }
+        let is_late = |waiter: &Waiter| waiter.until_ns.is_some_and(|until| until <= now_ns);
         let late: Vec<u64> =
             state.waiting.iter().filter(|(_, waiter)| is_late(waiter)).map(|(number, _)| *number).collect();
         let late: Vec<Waiter> = late.iter().filter_map(|number| state.waiting.remove(number)).collect();
         self.0.len.store(state.waiting.len(), Ordering::Relaxed);
-        let earliest = state.waiting.values().filter_map(|waiter| waiter.until_ns).min();
+        let earliest_ns = state.waiting.values().filter_map(|waiter| waiter.until_ns).min();
+        state.earliest_ns = earliest_ns;
         drop(state);
         late.into_iter().for_each(|waiter| waiter.waker.wake());
-        earliest
+        earliest_ns
     }
 }
 
@@ -210,6 +223,7 @@ mod tests {
     fn those_whose_time_is_up_are_called_and_the_next_time_is_told() {
         let (line, places, calls) = line(&[Some(5), None, Some(9), Some(4)]);
         assert_eq!(line.call_late(3), Some(4));
+        assert_eq!(calls(), [0; 4]);
         assert_eq!(line.call_late(5), Some(9));
         assert_eq!(calls(), [1, 0, 0, 1]);
         line.call_all();

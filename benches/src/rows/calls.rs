@@ -72,7 +72,7 @@ pub(super) fn of_tasks(effort: Effort, directory: &Path, cores: TwoCores) -> Res
     let mut many = InTasks::start(directory, cores.peer, 10_000)?;
     let mut one = InTasks::start(directory, cores.peer, 1)?;
     let _pinned = Pinned::to(cores.caller)?;
-    let plan = effort.plan(Duration::from_millis(50), BOTH);
+    let plan = effort.plan(Duration::from_millis(200), BOTH);
     let subjects: &mut [&mut dyn Subject] = &mut [&mut many, &mut one];
     let series = chunks::collect(&plan, chunks::by_line_floor, &mut floor, subjects)?;
     let [many, ..] = &series[..] else { return Err("a subject gave no series".into()) };

@@ -70,8 +70,6 @@ pub(super) struct Tasks {
     in_flight: AtomicUsize,
     /// The service was once told to pull the rope; from then on the watcher thread tells it anew.
     is_armed: AtomicBool,
-    /// Ended calls that were found by others than the watcher thread since that looked last.
-    found: AtomicUsize,
     /// When the watcher thread is to look around.
     due_ns: AtomicU64,
 }
@@ -84,7 +82,6 @@ impl Tasks {
             spin: SpinBudget::new(Some(spin.unwrap_or(SPIN).min(SPIN))),
             in_flight: AtomicUsize::new(0),
             is_armed: AtomicBool::new(false),
-            found: AtomicUsize::new(0),
             due_ns: AtomicU64::new(NEVER),
         }
     }
@@ -115,16 +112,6 @@ impl Tasks {
     #[inline]
     pub(super) fn is_to_be_armed(&self) -> bool {
         !self.is_armed.load(Ordering::Relaxed) && !self.is_armed.swap(true, Ordering::Relaxed)
-    }
-
-    pub(super) fn note_found(&self, count: usize) {
-        if count > 0 {
-            self.found.fetch_add(count, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn take_found(&self) -> usize {
-        self.found.swap(0, Ordering::Relaxed)
     }
 
     /// Somebody waits for `at_ns`; true if the watcher thread has to be told of it. One load if an earlier look is due.

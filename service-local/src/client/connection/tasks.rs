@@ -12,11 +12,6 @@ use shm_ring::slot::CallId;
 
 use super::*;
 
-/// So many replies at once mean that more follow soon: then the watcher thread looks again after a pause, and the service
-/// is spared pulling the rope.
-const MANY: usize = 8;
-const PAUSE_NS: u64 = 50_000;
-
 /// After so long the watcher thread looks whether the requests of waiting tasks were taken: the worker that was to take them
 /// may have been called away. Then ever more seldom.
 const PATIENCE_FIRST_NS: u64 = 1_000_000;
@@ -216,7 +211,7 @@ impl LocalConnection {
             return Poll::Ready(Err(self.forked()));
         }
         let slots = &self.lane.slots;
-        self.tasks.note_found(slots.wake_finished());
+        slots.wake_finished();
         let Some(call) = slots.take_up(CallId::from_word(ticket.words[0])) else {
             return Poll::Ready(Err(is_over()));
         };
@@ -453,9 +448,6 @@ impl Watched for News {
         if event == Event::Readable {
             state.patience_ns = PATIENCE_FIRST_NS;
             state.vain = if found == 0 { state.vain + 1 } else { 0 };
-        }
-        if found + tasks.take_found() >= MANY {
-            return Next::KeepWithin(now_ns.saturating_add(PAUSE_NS).min(tasks.due_ns()));
         }
         slots.arm();
         if state.vain >= VAIN {

@@ -217,3 +217,27 @@ fn who_takes_its_time_keeps_nobody_waiting_whose_news_is_told_at_once() {
     assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(Event::Readable));
     end.send(()).unwrap();
 }
+
+/// Wants to be told within a minute, each time.
+struct WithinAMinute(mpsc::Sender<Event>);
+
+impl Watched for WithinAMinute {
+    fn on_event(&self, event: Event) -> Next {
+        self.0.send(event).unwrap();
+        Next::KeepWithin(crate::clock::kernel_ns() + 60_000_000_000)
+    }
+}
+
+#[test]
+fn the_earliest_of_the_times_that_were_asked_for_is_told_and_no_later_one_replaces_it() {
+    let fd = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
+    let (tells, told) = mpsc::channel();
+    let watch = watch(Arc::clone(&fd), false, None, Arc::new(WithinAMinute(tells))).unwrap();
+    for _ in 0..3 {
+        let now_ns = crate::clock::kernel_ns();
+        watch.expire_within(now_ns + 60_000_000_000);
+        watch.expire_within(now_ns + 1_000_000);
+        watch.expire_within(now_ns + 90_000_000_000);
+        assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(Event::Expired));
+    }
+}
