@@ -112,12 +112,15 @@ pub struct InArchive<T> {
     of: PhantomData<fn(T)>,
 }
 
-impl<T: Writable + Readable> InArchive<T> {
+impl<T> InArchive<T> {
     /// Writes the argument.
     ///
     /// # Errors
     /// `InvalidArgument`, not run, if the value cannot be written.
-    pub fn of(value: &T) -> Result<Self, Status> {
+    pub fn of(value: &T) -> Result<Self, Status>
+    where
+        T: Writable,
+    {
         let refused = |error: EncodeError| error.into_status(Outcome::NotRun);
         let mut count = Sink::count();
         Message(value).encode(&mut count).map_err(refused)?;
@@ -131,7 +134,10 @@ impl<T: Writable + Readable> InArchive<T> {
     ///
     /// # Errors
     /// As [`access`](crate::access).
-    pub fn get(&self) -> Result<&T::Archived, Status> {
+    pub fn get(&self) -> Result<&T::Archived, Status>
+    where
+        T: Readable,
+    {
         access::<T>(&self.bytes)
     }
 }

@@ -8,9 +8,10 @@ pub use board::{Builder, Serve, Switchboard};
 pub use rkyv;
 pub use rkyv::Archived;
 pub use service_core::{
-    Address, Caller, Code, Connector, Context, Deadline, Handler, HistogramSnapshot, InstanceId, InstanceInfo,
-    MethodSnapshot, NameError, Namespace, Outcome, Registry, ServiceDescriptor, ServiceName, ServiceStats, Spawn,
-    Status,
+    Address, BothWays, CallError, CallOptions, Caller, ClientStream, Code, Connector, Context, Deadline, Handler,
+    HistogramSnapshot, Incoming, InstanceId, InstanceInfo, MethodSnapshot, NameError, Namespace, Outcome, Outgoing,
+    Priority, Queued, Registry, Sent, ServerStream, ServiceDescriptor, ServiceError, ServiceName, ServiceStats, Spawn,
+    Status, TraceContext,
 };
 pub use service_local::{Access, RunningService, Trust};
 pub use service_macros::service;
@@ -20,5 +21,8 @@ pub use service_core::__private;
 
 /// What most programs need.
 pub mod prelude {
-    pub use crate::{Archived, Code, Context, Outcome, Status, Switchboard, service};
+    pub use crate::{
+        Archived, CallError, CallOptions, Code, Context, Incoming, Outcome, Outgoing, ServiceError, Status,
+        Switchboard, service,
+    };
 }
