@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::task::{Context as Wakers, Poll};
 use std::time::Duration;
 
-use service_core::scope::Scope;
 use service_core::{
     CallFuture, CallRequest, CallTimes, Code, Context, Decode, Encode, Encoded, Form, Handler, Metadata, MethodIndex,
     Opened, Outcome, ReplySink, ServerCall, ServiceDescriptor, Shape, Sink, Status, Style, Ticket, Transport,
