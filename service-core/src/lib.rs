@@ -10,6 +10,7 @@
 mod assured;
 mod batch;
 mod batcher;
+mod by_name;
 mod call;
 mod calling;
 mod channel;
@@ -45,6 +46,7 @@ pub mod value;
 
 pub use assured::Assurance;
 pub use batch::{Batch, Queued, Sent};
+pub use by_name::DynamicClient;
 pub use call::{CallRequest, Form, Ticket};
 pub use calling::Calling;
 pub use channel::Channel;

@@ -14,7 +14,7 @@ use std::fmt;
 pub use from_type::to_value;
 pub use into_type::from_value;
 pub use read::read_value;
-pub use write::ValueMessage;
+pub use write::{ArgumentsMessage, ValueMessage};
 
 use crate::status::{Code, Outcome, Status};
 
