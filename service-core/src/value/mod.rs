@@ -5,6 +5,7 @@
 
 mod from_type;
 mod into_type;
+mod numbers;
 mod read;
 mod write;
 
@@ -13,6 +14,7 @@ use std::fmt;
 
 pub use from_type::to_value;
 pub use into_type::from_value;
+pub use numbers::Number;
 pub use read::read_value;
 pub use write::{ArgumentsMessage, ValueMessage};
 
