@@ -14,13 +14,13 @@ use crate::descriptor::{MethodDescriptor, ServiceDescriptor};
 use crate::handler::{MethodIndex, ServerCall};
 use crate::message::{Encode, EncodeError, Sink};
 use crate::status::{Code, Outcome, Status};
-use crate::value::{Arguments, Value, ValueMessage, from_value, read_value, to_value};
+use crate::value::{Arguments, Value, ValueMessage, from_value, read_value, rows, to_value};
 
 /// A type as part of a dynamic call.
 #[derive(Debug)]
 pub struct Dynamic<T>(PhantomData<fn(T)>);
 
-impl<T: DeserializeOwned> Dynamic<T> {
+impl<T: DeserializeOwned + 'static> Dynamic<T> {
     /// Whether values can become a `T`.
     pub const READS: bool = true;
 
@@ -31,21 +31,27 @@ impl<T: DeserializeOwned> Dynamic<T> {
     pub fn read(argument: Given<'_>) -> Result<T, Status> {
         let Given { name, value } = argument;
         match value {
-            Some(value) => from_value(value).map_err(|status| unfit(&name, &status)),
+            Some(value) => match rows::vector(&value) {
+                Some(vector) => Ok(vector),
+                None => from_value(value).map_err(|status| unfit(&name, &status)),
+            },
             None => from_value(Value::Nil).map_err(|_| missing(&name)),
         }
     }
 }
 
-impl<T: Serialize> Dynamic<T> {
+impl<T: Serialize + 'static> Dynamic<T> {
     /// Whether a `T` can become a value.
     pub const WRITES: bool = true;
 
-    /// Makes the answer of a handler.
+    /// Makes the answer of a handler. A vector of bytes or numbers stays where it is.
     ///
     /// # Errors
     /// `Internal` if the type refuses.
-    pub fn write(answer: &T) -> Result<Value<'static>, Status> {
+    pub fn write(answer: &T) -> Result<Value<'_>, Status> {
+        if let Some(row) = rows::in_place(answer) {
+            return Ok(row);
+        }
         to_value(answer).map_err(|status| Status::internal(format!("the answer is no value: {}", status.message())))
     }
 }
@@ -69,7 +75,7 @@ pub trait TypedOnly<T> {
     ///
     /// # Errors
     /// Always.
-    fn write(_: &T) -> Result<Value<'static>, Status> {
+    fn write(_: &T) -> Result<Value<'_>, Status> {
         Err(Status::internal("the answer's type gives typed messages only"))
     }
 }
@@ -146,9 +152,9 @@ pub fn is_dynamic(service: &ServiceDescriptor, call: &dyn ServerCall) -> Result<
 
 /// A handler's answer as the message of a dynamic call.
 #[derive(Debug)]
-pub struct Answer(pub Value<'static>);
+pub struct Answer<'a>(pub Value<'a>);
 
-impl Encode for Answer {
+impl Encode for Answer<'_> {
     fn encode(&self, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
         ValueMessage(&self.0).encode(sink)
     }

@@ -7,6 +7,7 @@ mod from_type;
 mod into_type;
 mod numbers;
 mod read;
+pub(crate) mod rows;
 mod write;
 
 use std::borrow::Cow;
