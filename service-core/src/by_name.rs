@@ -10,6 +10,7 @@ use crate::calling::{InFlight, no_room_in_time};
 use crate::channel::{Channel, Route};
 use crate::context::Deadline;
 use crate::descriptor::{MethodDescriptor, ServiceDescriptor};
+use crate::dynamic::typed_only;
 use crate::handler::MethodIndex;
 use crate::line::Place;
 use crate::message::Decode;
@@ -149,16 +150,16 @@ impl DynamicClient {
         service: &'s ServiceDescriptor,
         name: &str,
     ) -> Result<(MethodIndex, &'s MethodDescriptor), Status> {
-        let refused = |text| Err(Status::new(Code::Unimplemented, Outcome::NotRun, text));
         let address = self.channel.address();
         let found = service.methods.iter().zip(0..=u16::MAX).find(|(method, _)| method.name == name);
         match found {
             Some((method, index)) if method.dynamic => Ok((MethodIndex(index), method)),
-            Some(_) => refused(format!("`{name}` of `{address}` takes typed messages only")),
+            Some((method, _)) => Err(typed_only(method, address)),
             None => {
                 let names: Vec<_> = service.methods.iter().map(|method| &*method.name).take(MOST_NAMED).collect();
                 let more = if service.methods.len() > MOST_NAMED { ", …" } else { "" };
-                refused(format!("`{address}` has no method `{name}`; it has: {}{more}", names.join(", ")))
+                let text = format!("`{address}` has no method `{name}`; it has: {}{more}", names.join(", "));
+                Err(Status::new(Code::Unimplemented, Outcome::NotRun, text))
             }
         }
     }

@@ -4,6 +4,7 @@
 //! code names [`Dynamic`] of it, whose own items are there if it does, and those of [`TypedOnly`] if it does not.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::descriptor::{MethodDescriptor, ServiceDescriptor};
 use crate::handler::{MethodIndex, ServerCall};
 use crate::message::{Encode, EncodeError, Sink};
 use crate::status::{Code, Outcome, Status};
+use crate::stream::Shape;
 use crate::value::{Arguments, Value, ValueMessage, from_value, read_value, rows, to_value};
 
 /// A type as part of a dynamic call.
@@ -131,12 +133,30 @@ pub fn arguments<'a, const N: usize>(
 }
 
 fn dynamic_method(service: &ServiceDescriptor, index: MethodIndex) -> Result<&MethodDescriptor, Status> {
-    let method = service.method(index).ok_or_else(|| service.unknown_method(index))?;
-    if !method.dynamic {
-        let text = format!("`{}` of `{}` takes typed messages only", method.name, service.trait_name);
-        return Err(Status::new(Code::Unimplemented, Outcome::NotRun, text));
+    service.method(index).filter(|method| method.dynamic).ok_or_else(|| not_dynamic(service, index))
+}
+
+/// Makes the status of a dynamic call to a method that takes none, or that is not there.
+#[cold]
+pub fn not_dynamic(service: &ServiceDescriptor, index: MethodIndex) -> Status {
+    match service.method(index) {
+        Some(method) => typed_only(method, &service.trait_name),
+        None => service.unknown_method(index),
     }
-    Ok(method)
+}
+
+/// Makes the status of a dynamic call to a method that takes none, of a service of this name.
+#[cold]
+pub(crate) fn typed_only(method: &MethodDescriptor, service: &dyn fmt::Display) -> Status {
+    let why = match method.shape {
+        Shape::Unary => {
+            "a type of it does not derive serde's `Serialize` and `Deserialize`, it takes batches, or its trait is \
+             `#[service(typed_only)]`"
+        }
+        _ => "it has streams",
+    };
+    let text = format!("`{}` of `{service}` takes typed messages only: {why}", method.name);
+    Status::new(Code::Unimplemented, Outcome::NotRun, text)
 }
 
 /// Says whether a call is dynamic, and refuses one of a method that takes typed messages only.

@@ -87,7 +87,7 @@ pub mod __private {
     pub use rkyv::{self, Archived};
 
     pub use crate::batcher::{Batcher, still_wanted};
-    pub use crate::dynamic::{Answer, Dynamic, TypedOnly, arguments, is_dynamic};
+    pub use crate::dynamic::{Answer, Dynamic, TypedOnly, arguments, is_dynamic, not_dynamic};
     pub use crate::forms::{by_value, in_place, own_error, status_of};
     pub use crate::items::{Lender, answer, incoming};
     pub use crate::local::InArchive;
