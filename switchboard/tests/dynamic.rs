@@ -1,7 +1,8 @@
 //! Typed services called by those who know their names only, over each transport.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as Wakers, Wake, Waker};
+use std::sync::{Arc, mpsc};
+use std::task::{Context as Wakers, Poll, Wake, Waker};
 use std::time::Duration;
 
 use switchboard::prelude::*;
@@ -38,12 +39,15 @@ trait Studio {
     /// The numbers where they are.
     fn sum(&self, ctx: &Context<'_>, values: &Archived<Vec<f32>>) -> Result<f64, Status>;
     async fn shout(&self, ctx: &Context<'_>, text: &str, mark: Option<String>) -> Result<String, Status>;
+    /// Waits until nobody waits for it any more.
+    async fn held(&self, ctx: &Context<'_>) -> Result<(), Status>;
     fn fail(&self, ctx: &Context<'_>, why: &str) -> Result<(), Status>;
     /// Milliseconds that the caller still waits.
     fn left(&self, ctx: &Context<'_>) -> Result<Option<u64>, Status>;
 }
 
-struct Drawer;
+/// Tells what becomes of `held`.
+struct Drawer(mpsc::Sender<&'static str>);
 
 fn area(shape: &Shape) -> f64 {
     match shape {
@@ -79,6 +83,13 @@ impl Studio for Drawer {
         Ok(text.to_uppercase() + mark.as_deref().unwrap_or("!"))
     }
 
+    async fn held(&self, ctx: &Context<'_>) -> Result<(), Status> {
+        let told = |what| self.0.send(what).map_err(|error| Status::internal(error.to_string()));
+        told("held")?;
+        ctx.cancelled().await;
+        told("given up")
+    }
+
     fn fail(&self, _: &Context<'_>, why: &str) -> Result<(), Status> {
         Err(Status::aborted(why))
     }
@@ -93,7 +104,9 @@ trait Closed {
     fn echo(&self, ctx: &Context<'_>, value: u8) -> Result<u8, Status>;
 }
 
-impl Closed for Drawer {
+struct Echo;
+
+impl Closed for Echo {
     fn echo(&self, _: &Context<'_>, value: u8) -> Result<u8, Status> {
         Ok(value)
     }
@@ -104,15 +117,17 @@ struct Open {
     board: TestBoard,
     client: DynamicClient,
     running: RunningService,
+    told: mpsc::Receiver<&'static str>,
 }
 
 /// One over each transport.
 fn each() -> [Open; 2] {
     [TestBoard::new(), TestBoard::through_shared_memory()].map(|board| {
         let board = board.unwrap();
-        let running = board.serve("art.studio", StudioServer::new(Drawer)).start().unwrap();
+        let (tell, told) = mpsc::channel();
+        let running = board.serve("art.studio", StudioServer::new(Drawer(tell))).start().unwrap();
         let client = DynamicClient::connect(&*board, "art.studio").unwrap().with_timeout(Duration::from_secs(60));
-        Open { board, client, running }
+        Open { board, client, running, told }
     })
 }
 
@@ -229,7 +244,7 @@ fn methods_that_cannot_be_called_are_told_apart() {
         assert_eq!((status.code(), status.outcome()), (Code::Unimplemented, Outcome::NotRun));
         assert!(status.message().contains("`shuot`") && status.message().contains("reversed"), "{status}");
 
-        let _running = board.serve("art.closed", ClosedServer::new(Drawer)).start().unwrap();
+        let _running = board.serve("art.closed", ClosedServer::new(Echo)).start().unwrap();
         let status = board.call("art.closed", "echo", &[1.into()], &[]).unwrap_err();
         assert_eq!((status.code(), status.outcome()), (Code::Unimplemented, Outcome::NotRun));
         assert!(status.message().contains("typed messages only"), "{status}");
@@ -265,10 +280,10 @@ fn a_service_describes_itself() {
 
 #[test]
 fn a_client_survives_the_restart_of_its_service() {
-    for Open { board, client, running } in each() {
+    for Open { board, client, running, .. } in each() {
         running.stop();
         assert_eq!(client.call("fail", &["".into()], &[]).unwrap_err().outcome(), Outcome::NotRun);
-        let _running = board.serve("art.studio", ClosedServer::new(Drawer)).start().unwrap();
+        let _running = board.serve("art.studio", ClosedServer::new(Echo)).start().unwrap();
         let status = client.call("fail", &["".into()], &[]).unwrap_err();
         assert!(status.message().contains("it has: echo"), "the service that runs now is looked at: {status}");
     }
@@ -278,17 +293,17 @@ fn a_client_survives_the_restart_of_its_service() {
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Flag(std::thread::Thread, AtomicBool);
     impl Wake for Flag {
-        fn wake(self: std::sync::Arc<Self>) {
+        fn wake(self: Arc<Self>) {
             self.1.store(true, Ordering::Release);
             self.0.unpark();
         }
     }
-    let flag = std::sync::Arc::new(Flag(std::thread::current(), AtomicBool::new(true)));
-    let waker = Waker::from(std::sync::Arc::clone(&flag));
+    let flag = Arc::new(Flag(std::thread::current(), AtomicBool::new(true)));
+    let waker = Waker::from(Arc::clone(&flag));
     let mut future = std::pin::pin!(future);
     loop {
         if flag.1.swap(false, Ordering::Acquire) {
-            if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut Wakers::from_waker(&waker)) {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Wakers::from_waker(&waker)) {
                 return output;
             }
         } else {
@@ -306,5 +321,19 @@ fn tasks_call_too() {
         assert_eq!(block_on(client.call_async("shout", &["hey".into()], &[])), Ok("HEY!".into()));
         let status = block_on(client.call_async("shout", &[], &[])).unwrap_err();
         assert_eq!((status.code(), status.outcome()), (Code::InvalidArgument, Outcome::NotRun));
+    }
+}
+
+#[test]
+fn a_call_that_its_task_drops_is_given_up_and_its_handler_told() {
+    let patience = Duration::from_secs(20);
+    for Open { client, told, .. } in each() {
+        let mut call: std::pin::Pin<Box<dyn Future<Output = _> + Send + '_>> =
+            Box::pin(client.call_async("held", &[], &[]));
+        assert!(call.as_mut().poll(&mut Wakers::from_waker(Waker::noop())).is_pending());
+        assert_eq!(told.recv_timeout(patience), Ok("held"));
+        drop(call);
+        assert_eq!(told.recv_timeout(patience), Ok("given up"));
+        assert_eq!(client.call("sum", &[Value::from(&[1.0_f32][..])], &[]), Ok(1.0.into()));
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 
 use rmp::encode as tree;
 
-use super::{Numbers, Value};
+use super::{MAX_VALUES, Numbers, Value};
 use crate::message::{Encode, EncodeError, Sink};
 
 /// Bytes from this length on lie beside the tree.
@@ -33,7 +33,7 @@ impl fmt::Debug for ValueMessage<'_, '_> {
 
 impl Encode for ValueMessage<'_, '_> {
     fn encode(&self, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
-        message(sink, |sink, to| write(self.0, sink, to))
+        message(self.0.count(), sink, |sink, to| write(self.0, sink, to))
     }
 }
 
@@ -54,7 +54,9 @@ impl fmt::Debug for ArgumentsMessage<'_, '_> {
 
 impl Encode for ArgumentsMessage<'_, '_> {
     fn encode(&self, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
-        message(sink, |sink, to| {
+        let args: usize = self.args.iter().map(Value::count).sum();
+        let kwargs: usize = self.kwargs.iter().map(|(_, value)| value.count() + 1).sum();
+        message(args + kwargs + 3, sink, |sink, to| {
             tree::write_array_len(to, 2).map_err(never)?;
             tree::write_array_len(to, count(self.args.len())?).map_err(never)?;
             self.args.iter().try_for_each(|value| write(value, sink, to))?;
@@ -68,11 +70,17 @@ impl Encode for ArgumentsMessage<'_, '_> {
     }
 }
 
-/// Writes a message whose tree `write` makes.
+/// Writes a message of so many values whose tree `write` makes.
 fn message(
+    values: usize,
     sink: &mut Sink<'_>,
     write: impl FnOnce(&mut Sink<'_>, &mut Vec<u8>) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
+    if values > MAX_VALUES {
+        let text =
+            format!("{values} values are more than a message takes, {MAX_VALUES}: numbers of one kind count as one");
+        return Err(EncodeError::Refused(text.into()));
+    }
     let mut written = Vec::with_capacity(64);
     write(sink, &mut written)?;
     sink.write(&written)?;
