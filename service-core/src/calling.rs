@@ -9,7 +9,8 @@ use crate::channel::{Channel, Route};
 use crate::context::{Deadline, monotonic_ns};
 use crate::handler::MethodIndex;
 use crate::line::Place;
-use crate::scope::{self, Inherited};
+use crate::message::Decode;
+use crate::scope;
 use crate::status::{Code, Outcome, Status};
 use crate::typed::{Owned, Reply};
 
@@ -28,11 +29,7 @@ impl InFlight {
     }
 
     /// Waits for the end as a task.
-    pub(crate) fn poll<R: Owned + Send>(
-        &mut self,
-        cx: &mut Wakers<'_>,
-        reply: &mut Reply<R>,
-    ) -> Poll<Result<(), Status>> {
+    pub(crate) fn poll(&mut self, cx: &mut Wakers<'_>, reply: &mut (dyn Decode + Send)) -> Poll<Result<(), Status>> {
         let Some(ticket) = &self.ticket else { return Poll::Ready(Err(seen_before())) };
         let result = match self.route.transport().poll(cx, ticket, reply) {
             Poll::Ready(result) => result,
@@ -132,14 +129,7 @@ impl<R: Owned + Send> Calling<'_, R> {
         }
         let State::Routed(route, _, place) = state else { return Poll::Pending };
         let request = CallRequest { method: route.index, timeout, ..*call };
-        let ticket = match scope::current() {
-            None => ready!(route.transport().poll_start(cx, &request, place))?,
-            Some(scope) => {
-                let Inherited { timeout, metadata } = Inherited::from(&*scope, timeout, call.metadata)?;
-                let request = CallRequest { timeout, metadata: Some(&metadata), ..request };
-                ready!(route.transport().poll_start(cx, &request, place))?
-            }
-        };
+        let ticket = ready!(route.poll_start(cx, &request, place))?;
         Poll::Ready(Ok(InFlight::new(route.clone(), call.method, ticket)))
     }
 }
@@ -160,7 +150,7 @@ impl<R: Owned + Send> Future for Calling<'_, R> {
 }
 
 #[cold]
-fn no_room_in_time() -> Status {
+pub(crate) fn no_room_in_time() -> Status {
     let text = "the deadline passed before there was room for the call";
     Status::new(Code::DeadlineExceeded, Outcome::NotRun, text)
 }

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as Wakers, Poll};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use try_lock::{Locked, TryLock};
 
-use crate::call::CallRequest;
+use crate::call::{CallRequest, Ticket};
 use crate::context::Deadline;
 use crate::descriptor::{MethodMap, ServiceDescriptor};
 use crate::handler::MethodIndex;
+use crate::line::Place;
 use crate::lock::lock_until;
 use crate::message::Decode;
 use crate::names::Address;
@@ -74,6 +76,44 @@ impl Route {
 
     pub(crate) fn stats(&self) -> &ServiceStats {
         &self.bound.stats
+    }
+
+    /// Makes a call by the server's index, and waits for its end.
+    pub(crate) fn call(&self, call: &CallRequest<'_>, reply: &mut dyn Decode) -> Result<(), Status> {
+        call_inheriting(self.transport(), call, reply, &mut CallTimes::default())
+    }
+
+    /// Sends a call by the server's index off, for a task.
+    pub(crate) fn poll_start(
+        &self,
+        cx: &mut Wakers<'_>,
+        call: &CallRequest<'_>,
+        place: &mut Place,
+    ) -> Poll<Result<Ticket, Status>> {
+        match scope::current() {
+            None => self.transport().poll_start(cx, call, place),
+            Some(scope) => {
+                let Inherited { timeout, metadata } = Inherited::from(&*scope, call.timeout, call.metadata)?;
+                self.transport().poll_start(cx, &CallRequest { timeout, metadata: Some(&metadata), ..*call }, place)
+            }
+        }
+    }
+}
+
+/// Makes a call with what it inherits from the one that is being answered, if it is made by a handler.
+#[inline]
+fn call_inheriting(
+    transport: &dyn Transport,
+    call: &CallRequest<'_>,
+    reply: &mut dyn Decode,
+    times: &mut CallTimes,
+) -> Result<(), Status> {
+    match scope::current() {
+        None => transport.call(call, reply, times),
+        Some(scope) => {
+            let Inherited { timeout, metadata } = Inherited::from(&*scope, call.timeout, call.metadata)?;
+            transport.call(&CallRequest { timeout, metadata: Some(&metadata), ..*call }, reply, times)
+        }
     }
 }
 
@@ -142,26 +182,40 @@ impl Channel {
             return Err(self.not_served(call.method));
         };
         let call = CallRequest { method: index, timeout, ..*call };
-        match scope::current() {
-            None => bound.transport.call(&call, reply, times),
-            Some(scope) => {
-                let Inherited { timeout, metadata } = Inherited::from(&*scope, call.timeout, call.metadata)?;
-                bound.transport.call(&CallRequest { timeout, metadata: Some(&metadata), ..call }, reply, times)
-            }
-        }
+        call_inheriting(&*bound.transport, &call, reply, times)
     }
 
     /// Finds the way of a call that outlives this function. Blocks only if the service has to be connected again; what
     /// that takes is taken from the timeout.
     pub(crate) fn route(&self, method: MethodIndex, timeout: &mut Option<Duration>) -> Result<Route, Status> {
+        let bound = self.live(timeout)?;
+        let index = bound.map.get(method).ok_or_else(|| self.not_served(method))?;
+        Ok(Route { bound, index })
+    }
+
+    /// The same for a method that is looked up in the descriptor of the service itself.
+    pub(crate) fn route_to(
+        &self,
+        timeout: &mut Option<Duration>,
+        find: impl FnOnce(&ServiceDescriptor) -> Result<MethodIndex, Status>,
+    ) -> Result<Route, Status> {
+        let bound = self.live(timeout)?;
+        let index = find(bound.transport.descriptor())?;
+        Ok(Route { bound, index })
+    }
+
+    fn live(&self, timeout: &mut Option<Duration>) -> Result<Arc<Bound>, Status> {
         let mut seat = self.seat();
-        let bound = match seat.as_mut().map(|(_, held)| &mut **held) {
+        Ok(match seat.as_mut().map(|(_, held)| &mut **held) {
             Some(Some(bound)) if bound.transport.is_alive() => Arc::clone(bound),
             Some(empty) => Arc::clone(empty.insert(self.bind_within(timeout)?)),
             None => self.bind_within(timeout)?,
-        };
-        let index = bound.map.get(method).ok_or_else(|| self.not_served(method))?;
-        Ok(Route { bound, index })
+        })
+    }
+
+    /// What the service says of itself.
+    pub(crate) fn served(&self, mut timeout: Option<Duration>) -> Result<ServiceDescriptor, Status> {
+        Ok(self.live(&mut timeout)?.transport.descriptor().clone())
     }
 
     /// Says whether the service was in this process when it was last connected. Costs one relaxed load.

@@ -4,6 +4,7 @@
 //! code names [`Dynamic`] of it, whose own items are there if it does, and those of [`TypedOnly`] if it does not.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Serialize;
@@ -14,13 +15,14 @@ use crate::descriptor::{MethodDescriptor, ServiceDescriptor};
 use crate::handler::{MethodIndex, ServerCall};
 use crate::message::{Encode, EncodeError, Sink};
 use crate::status::{Code, Outcome, Status};
-use crate::value::{Arguments, Value, ValueMessage, from_value, read_value, to_value};
+use crate::stream::Shape;
+use crate::value::{Arguments, Value, ValueMessage, from_value, read_value, rows, to_value};
 
 /// A type as part of a dynamic call.
 #[derive(Debug)]
 pub struct Dynamic<T>(PhantomData<fn(T)>);
 
-impl<T: DeserializeOwned> Dynamic<T> {
+impl<T: DeserializeOwned + 'static> Dynamic<T> {
     /// Whether values can become a `T`.
     pub const READS: bool = true;
 
@@ -31,21 +33,27 @@ impl<T: DeserializeOwned> Dynamic<T> {
     pub fn read(argument: Given<'_>) -> Result<T, Status> {
         let Given { name, value } = argument;
         match value {
-            Some(value) => from_value(value).map_err(|status| unfit(&name, &status)),
+            Some(value) => match rows::vector(&value) {
+                Some(vector) => Ok(vector),
+                None => from_value(value).map_err(|status| unfit(&name, &status)),
+            },
             None => from_value(Value::Nil).map_err(|_| missing(&name)),
         }
     }
 }
 
-impl<T: Serialize> Dynamic<T> {
+impl<T: Serialize + 'static> Dynamic<T> {
     /// Whether a `T` can become a value.
     pub const WRITES: bool = true;
 
-    /// Makes the answer of a handler.
+    /// Makes the answer of a handler. A vector of bytes or numbers stays where it is.
     ///
     /// # Errors
     /// `Internal` if the type refuses.
-    pub fn write(answer: &T) -> Result<Value<'static>, Status> {
+    pub fn write(answer: &T) -> Result<Value<'_>, Status> {
+        if let Some(row) = rows::in_place(answer) {
+            return Ok(row);
+        }
         to_value(answer).map_err(|status| Status::internal(format!("the answer is no value: {}", status.message())))
     }
 }
@@ -69,7 +77,7 @@ pub trait TypedOnly<T> {
     ///
     /// # Errors
     /// Always.
-    fn write(_: &T) -> Result<Value<'static>, Status> {
+    fn write(_: &T) -> Result<Value<'_>, Status> {
         Err(Status::internal("the answer's type gives typed messages only"))
     }
 }
@@ -125,12 +133,30 @@ pub fn arguments<'a, const N: usize>(
 }
 
 fn dynamic_method(service: &ServiceDescriptor, index: MethodIndex) -> Result<&MethodDescriptor, Status> {
-    let method = service.method(index).ok_or_else(|| service.unknown_method(index))?;
-    if !method.dynamic {
-        let text = format!("`{}` of `{}` takes typed messages only", method.name, service.trait_name);
-        return Err(Status::new(Code::Unimplemented, Outcome::NotRun, text));
+    service.method(index).filter(|method| method.dynamic).ok_or_else(|| not_dynamic(service, index))
+}
+
+/// Makes the status of a dynamic call to a method that takes none, or that is not there.
+#[cold]
+pub fn not_dynamic(service: &ServiceDescriptor, index: MethodIndex) -> Status {
+    match service.method(index) {
+        Some(method) => typed_only(method, &service.trait_name),
+        None => service.unknown_method(index),
     }
-    Ok(method)
+}
+
+/// Makes the status of a dynamic call to a method that takes none, of a service of this name.
+#[cold]
+pub(crate) fn typed_only(method: &MethodDescriptor, service: &dyn fmt::Display) -> Status {
+    let why = match method.shape {
+        Shape::Unary => {
+            "a type of it does not derive serde's `Serialize` and `Deserialize`, it takes batches, or its trait is \
+             `#[service(typed_only)]`"
+        }
+        _ => "it has streams",
+    };
+    let text = format!("`{}` of `{service}` takes typed messages only: {why}", method.name);
+    Status::new(Code::Unimplemented, Outcome::NotRun, text)
 }
 
 /// Says whether a call is dynamic, and refuses one of a method that takes typed messages only.
@@ -146,9 +172,9 @@ pub fn is_dynamic(service: &ServiceDescriptor, call: &dyn ServerCall) -> Result<
 
 /// A handler's answer as the message of a dynamic call.
 #[derive(Debug)]
-pub struct Answer(pub Value<'static>);
+pub struct Answer<'a>(pub Value<'a>);
 
-impl Encode for Answer {
+impl Encode for Answer<'_> {
     fn encode(&self, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
         ValueMessage(&self.0).encode(sink)
     }

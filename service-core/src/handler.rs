@@ -9,6 +9,7 @@ use std::task::Waker;
 use crate::call::Form;
 use crate::context::Context;
 use crate::descriptor::ServiceDescriptor;
+use crate::dynamic::not_dynamic;
 use crate::message::Encode;
 use crate::status::Status;
 use crate::stream::{StreamReceiver, StreamSender};
@@ -83,7 +84,7 @@ pub trait Handler: Send + Sync + 'static {
         reply: &mut dyn ReplySink,
     ) -> Result<(), Status> {
         let _ = (ctx, request, reply);
-        Err(self.descriptor().unknown_method(method))
+        Err(not_dynamic(self.descriptor(), method))
     }
 
     /// What typed clients of the same program may call without messages; what it is, is between the two.

@@ -10,6 +10,7 @@
 mod assured;
 mod batch;
 mod batcher;
+mod by_name;
 mod call;
 mod calling;
 mod channel;
@@ -45,6 +46,7 @@ pub mod value;
 
 pub use assured::Assurance;
 pub use batch::{Batch, Queued, Sent};
+pub use by_name::DynamicClient;
 pub use call::{CallRequest, Form, Ticket};
 pub use calling::Calling;
 pub use channel::Channel;
@@ -85,7 +87,7 @@ pub mod __private {
     pub use rkyv::{self, Archived};
 
     pub use crate::batcher::{Batcher, still_wanted};
-    pub use crate::dynamic::{Answer, Dynamic, TypedOnly, arguments, is_dynamic};
+    pub use crate::dynamic::{Answer, Dynamic, TypedOnly, arguments, is_dynamic, not_dynamic};
     pub use crate::forms::{by_value, in_place, own_error, status_of};
     pub use crate::items::{Lender, answer, incoming};
     pub use crate::local::InArchive;

@@ -239,7 +239,7 @@ fn access_reply<T: Readable>(bytes: &[u8]) -> Result<&T::Archived, Status> {
 }
 
 #[cold]
-fn no_reply() -> Status {
+pub(crate) fn no_reply() -> Status {
     Status::internal("the call succeeded without a reply")
 }
 

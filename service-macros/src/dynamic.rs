@@ -38,7 +38,7 @@ pub(crate) fn write(service: &Service) -> TokenStream {
     let plain = indexed.filter(|(_, method)| service.may_be_dynamic(method) && method.style() == Style::Plain);
     let arms = plain.map(|(index, method)| write_arm(service, index, method));
     quote! {
-        #[allow(deprecated, unused_imports, clippy::let_unit_value)]
+        #[allow(deprecated, unused_imports, unused_variables, clippy::let_unit_value, clippy::match_single_binding)]
         fn call_dynamic(
             &self,
             ctx: &#support::Context<'_>,
@@ -49,9 +49,7 @@ pub(crate) fn write(service: &Service) -> TokenStream {
             use #support::TypedOnly as _;
             match method.0 {
                 #(#arms)*
-                _ => #support::arguments::<0>(#client::descriptor(), method, request).and_then(|_| {
-                    ::core::result::Result::Err(#client::descriptor().unknown_method(method))
-                }),
+                _ => ::core::result::Result::Err(#support::not_dynamic(#client::descriptor(), method)),
             }
         }
     }

@@ -230,13 +230,16 @@ fn write_start(service: &Service, index: u16, method: &Method) -> TokenStream {
                 ::core::result::Result::Err(status) => return call.fail(status),
             };
             if is_dynamic {
-                let answer: ::core::result::Result<#support::Answer, #support::Status> = async {
+                let answer: ::core::result::Result<#reply, #support::Status> = async {
                     let method = call.method();
-                    let answer: #reply = async { #by_values }.await?;
-                    #support::Dynamic::<#reply>::write(&answer).map(#support::Answer)
+                    #by_values
                 }.await;
+                let answer = match &answer {
+                    ::core::result::Result::Ok(answer) => #support::Dynamic::<#reply>::write(answer),
+                    ::core::result::Result::Err(status) => return call.fail(::core::clone::Clone::clone(status)),
+                };
                 return match answer {
-                    ::core::result::Result::Ok(answer) => call.reply(&answer),
+                    ::core::result::Result::Ok(answer) => call.reply(&#support::Answer(answer)),
                     ::core::result::Result::Err(status) => call.fail(status),
                 };
             }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_core::{Address, Connector, Handler, InstanceInfo, Registry, Spawn, Status};
+use service_core::value::Value;
+use service_core::{
+    Address, Connector, DynamicClient, Handler, InstanceInfo, Registry, ServiceDescriptor, Spawn, Status,
+};
 use service_local::{Access, LocalBuilder, LocalRuntime, RunningService, Trust};
 
 /// Serves services and reaches them by name. Cheap to clone; clones share connections.
@@ -32,6 +35,61 @@ impl Switchboard {
     pub fn serve(&self, address: &str, handler: impl Handler) -> Serve {
         let address = Address::parse(address).map_err(Status::from);
         Serve { inner: address.map(|address| self.local.serve(address, Arc::new(handler))) }
+    }
+
+    /// Calls a method of a service by both their names, with values that describe themselves. Whoever calls a service often
+    /// keeps a [`DynamicClient`], which has more ways to call and spares the look-up of the connection.
+    ///
+    /// ```
+    /// use switchboard::prelude::*;
+    /// use switchboard::testing::TestBoard;
+    ///
+    /// #[service]
+    /// pub trait MyService {
+    ///     fn process_data(&self, ctx: &Context<'_>, data: Vec<f64>, scale: Option<f64>) -> Result<f64, Status>;
+    /// }
+    ///
+    /// struct Mine;
+    ///
+    /// impl MyService for Mine {
+    ///     fn process_data(&self, _: &Context<'_>, data: Vec<f64>, scale: Option<f64>) -> Result<f64, Status> {
+    ///         Ok(data.iter().sum::<f64>() * scale.unwrap_or(1.0))
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Status> {
+    /// let board = TestBoard::new()?;
+    /// let _running = board.serve("my.service", MyServiceServer::new(Mine)).start()?;
+    ///
+    /// let data = [1.5, 2.5];
+    /// let answer = board.call("my.service", "process_data", &[data[..].into()], &[("scale", 10.0.into())])?;
+    /// assert_eq!(answer, 40.0.into());
+    ///
+    /// let described = board.describe("my.service")?;
+    /// assert_eq!(described.methods[0].arguments, ["data", "scale"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`DynamicClient::connect`] and [`DynamicClient::call`].
+    pub fn call(
+        &self,
+        address: &str,
+        method: &str,
+        args: &[Value<'_>],
+        kwargs: &[(&str, Value<'_>)],
+    ) -> Result<Value<'static>, Status> {
+        DynamicClient::connect(self, address)?.call(method, args, kwargs)
+    }
+
+    /// What a service says of itself: its methods, their arguments, types, fingerprints and docs, and which of them take
+    /// values that describe themselves. Connects, if this switchboard is not connected to it yet.
+    ///
+    /// # Errors
+    /// As [`DynamicClient::connect`].
+    pub fn describe(&self, address: &str) -> Result<ServiceDescriptor, Status> {
+        DynamicClient::connect(self, address)?.descriptor()
     }
 
     /// The live instances of the namespace. Asks each: some tens of microseconds an instance.

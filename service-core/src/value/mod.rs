@@ -5,7 +5,9 @@
 
 mod from_type;
 mod into_type;
+mod numbers;
 mod read;
+pub(crate) mod rows;
 mod write;
 
 use std::borrow::Cow;
@@ -13,13 +15,18 @@ use std::fmt;
 
 pub use from_type::to_value;
 pub use into_type::from_value;
+pub use numbers::Number;
 pub use read::read_value;
-pub use write::ValueMessage;
+pub use write::{ArgumentsMessage, ValueMessage};
 
 use crate::status::{Code, Outcome, Status};
 
 /// Most levels of lists and maps within each other in a value that is received.
 pub const MAX_VALUE_DEPTH: usize = 64;
+
+/// Most values in one message, each key and element counted. One of a byte there is 56 bytes here: without a bound a
+/// stranger's message would take many times its length. Numbers of one kind and bytes count as one.
+pub const MAX_VALUES: usize = 1 << 20;
 
 /// Most dimensions of [`Numbers`].
 pub const MAX_DIMENSIONS: usize = 32;
@@ -188,6 +195,15 @@ impl Value<'_> {
     pub fn get(&self, key: &str) -> Option<&Self> {
         let Self::Map(pairs) = self else { return None };
         pairs.iter().find(|(name, _)| matches!(name, Self::Text(name) if name == key)).map(|(_, value)| value)
+    }
+
+    /// How many values it has in it, itself counted.
+    fn count(&self) -> usize {
+        match self {
+            Self::List(values) => values.iter().map(Self::count).sum::<usize>() + 1,
+            Self::Map(pairs) => pairs.iter().map(|(key, value)| key.count() + value.count()).sum::<usize>() + 1,
+            _ => 1,
+        }
     }
 
     /// What it is, in a word: for errors.

@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use rmp::Marker;
 
 use super::write::{ALIGN, BYTES, MAGIC, NUMBERS};
-use super::{MAX_VALUE_DEPTH, NumberKind, Numbers, Value, wrong};
+use super::{MAX_VALUE_DEPTH, MAX_VALUES, NumberKind, Numbers, Value, wrong};
 use crate::status::Status;
 
 /// Reads a message as a value. Long parts stay where they are.
 ///
 /// # Errors
-/// `InvalidArgument`, not run, if it is none, or nested deeper than [`MAX_VALUE_DEPTH`].
+/// `InvalidArgument`, not run, if it is none, nested deeper than [`MAX_VALUE_DEPTH`], or more than [`MAX_VALUES`].
 pub fn read_value(message: &[u8]) -> Result<Value<'_>, Status> {
     read_message(message).ok_or_else(|| wrong(format!("the {} bytes of the message are no value", message.len())))
 }
@@ -25,7 +25,7 @@ fn read_message(message: &[u8]) -> Option<Value<'_>> {
     }
     let at = rest.len().checked_sub(u32::from_le_bytes(*len) as usize)?;
     let (beside, tree) = rest.split_at(at);
-    let mut reader = Reader { tree, beside };
+    let mut reader = Reader { tree, beside, left: MAX_VALUES };
     let value = reader.value(0)?;
     reader.tree.is_empty().then_some(value)
 }
@@ -34,6 +34,8 @@ struct Reader<'a> {
     /// What is left of it.
     tree: &'a [u8],
     beside: &'a [u8],
+    /// How many values there may still be.
+    left: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -54,6 +56,7 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, depth: usize) -> Option<Value<'a>> {
+        self.left = self.left.checked_sub(1)?;
         let marker = Marker::from_u8(self.array::<1>()?[0]);
         Some(match marker {
             Marker::Null => Value::Nil,

@@ -177,3 +177,29 @@ fn payloads_are_not_shown_in_logs() {
     assert_eq!(format!("{:?}", Value::from(vec![7_u8; 3])), "3 bytes");
     assert_eq!(format!("{:?}", to_value(&vec![1.5_f32, 2.5]).unwrap()), "F32[2]");
 }
+
+#[test]
+fn a_message_of_more_values_than_are_taken_is_neither_written_nor_read() {
+    assert_eq!(size_of::<Value<'_>>(), 56, "the bound is documented by this size");
+    let list = |len: usize| Value::List(vec![Value::Nil; len]);
+    let mut bytes = vec![0; MAX_VALUES + 64];
+    let mut sink = Sink::slice(&mut bytes);
+    ValueMessage(&list(MAX_VALUES - 1)).encode(&mut sink).unwrap();
+    let len = sink.len();
+    assert!(read_value(&aligned(&bytes[..len])).is_ok());
+    let refused = ValueMessage(&list(MAX_VALUES)).encode(&mut Sink::count()).unwrap_err();
+    assert!(refused.to_string().contains("1048577 values"), "{refused}");
+    let args = [list(MAX_VALUES - 4), Value::Nil];
+    assert!(ArgumentsMessage { args: &args[..1], kwargs: &[] }.encode(&mut Sink::count()).is_ok());
+    assert!(ArgumentsMessage { args: &args, kwargs: &[] }.encode(&mut Sink::count()).is_err());
+
+    // A stranger writes what it likes: here the list itself is one value too many.
+    let mut tree = vec![0xdd];
+    tree.extend((MAX_VALUES as u32).to_be_bytes());
+    tree.resize(tree.len() + MAX_VALUES, 0xc0);
+    let tree_len = tree.len() as u32;
+    tree.extend(tree_len.to_le_bytes());
+    tree.extend(*b"SWV1");
+    let status = read_value(&aligned(&tree)).unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+}

@@ -10,7 +10,7 @@ use std::fmt;
 
 use rmp::encode as tree;
 
-use super::{Numbers, Value};
+use super::{MAX_VALUES, Numbers, Value};
 use crate::message::{Encode, EncodeError, Sink};
 
 /// Bytes from this length on lie beside the tree.
@@ -33,13 +33,64 @@ impl fmt::Debug for ValueMessage<'_, '_> {
 
 impl Encode for ValueMessage<'_, '_> {
     fn encode(&self, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
-        let mut written = Vec::with_capacity(64);
-        write(self.0, sink, &mut written)?;
-        sink.write(&written)?;
-        // Lengths of messages are below 2^31.
-        sink.write(&(written.len() as u32).to_le_bytes())?;
-        Ok(sink.write(&MAGIC)?)
+        message(self.0.count(), sink, |sink, to| write(self.0, sink, to))
     }
+}
+
+/// Arguments as the message that [`Arguments`](super::Arguments) are read from, written from where the caller has them.
+#[derive(Clone, Copy)]
+pub struct ArgumentsMessage<'m, 'v> {
+    /// By their place.
+    pub args: &'m [Value<'v>],
+    /// By their name.
+    pub kwargs: &'m [(&'m str, Value<'v>)],
+}
+
+impl fmt::Debug for ArgumentsMessage<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ArgumentsMessage({} by place, {} by name)", self.args.len(), self.kwargs.len())
+    }
+}
+
+impl Encode for ArgumentsMessage<'_, '_> {
+    fn encode(&self, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
+        let args: usize = self.args.iter().map(Value::count).sum();
+        let kwargs: usize = self.kwargs.iter().map(|(_, value)| value.count() + 1).sum();
+        message(args + kwargs + 3, sink, |sink, to| {
+            tree::write_array_len(to, 2).map_err(never)?;
+            tree::write_array_len(to, count(self.args.len())?).map_err(never)?;
+            self.args.iter().try_for_each(|value| write(value, sink, to))?;
+            tree::write_map_len(to, count(self.kwargs.len())?).map_err(never)?;
+            self.kwargs.iter().try_for_each(|(name, value)| {
+                count(name.len())?;
+                tree::write_str(to, name).map_err(never)?;
+                write(value, sink, to)
+            })
+        })
+    }
+}
+
+/// Writes a message of so many values whose tree `write` makes.
+fn message(
+    values: usize,
+    sink: &mut Sink<'_>,
+    write: impl FnOnce(&mut Sink<'_>, &mut Vec<u8>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    if values > MAX_VALUES {
+        let text =
+            format!("{values} values are more than a message takes, {MAX_VALUES}: numbers of one kind count as one");
+        return Err(EncodeError::Refused(text.into()));
+    }
+    let mut written = Vec::with_capacity(64);
+    write(sink, &mut written)?;
+    sink.write(&written)?;
+    // Lengths of messages are below 2^31.
+    sink.write(&(written.len() as u32).to_le_bytes())?;
+    Ok(sink.write(&MAGIC)?)
+}
+
+fn count(len: usize) -> Result<u32, EncodeError> {
+    u32::try_from(len).map_err(|_| EncodeError::TooLong)
 }
 
 /// Writing to a vector does not fail.
@@ -48,7 +99,6 @@ fn never<E>(_: E) -> EncodeError {
 }
 
 fn write(value: &Value<'_>, sink: &mut Sink<'_>, to: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let count = |len: usize| u32::try_from(len).map_err(|_| EncodeError::TooLong);
     match value {
         Value::Nil => tree::write_nil(to).map_err(never)?,
         Value::Bool(value) => tree::write_bool(to, *value).map_err(never)?,

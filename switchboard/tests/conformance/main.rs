@@ -3,6 +3,7 @@
 //! A transport is a [`Fixture`]; a line of `conformance!` at the end runs the whole list over it.
 
 mod calls;
+mod dynamic;
 mod failures;
 mod lives;
 mod services;
@@ -86,6 +87,12 @@ over_each_transport! { in_process local; {
         a_reply_is_read_in_place,
         the_handler_knows_its_caller,
         calls_are_counted_on_both_sides,
+    }
+    dynamic {
+        a_caller_that_knows_the_name_only_calls_by_values,
+        large_values_arrive_as_they_were_sent,
+        values_that_do_not_fit_are_refused_and_nothing_ran,
+        a_service_describes_itself,
     }
     failures {
         a_status_of_each_code_arrives_with_its_text,
