@@ -118,13 +118,15 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Worker threads, 1 to 1,024; default: one per processor. So many handlers run at once.
+    /// Worker threads, 1 to 1,024; default: one per processor. So many handlers run at once, asynchronous ones aside. A
+    /// worker whose handler waits for the answer of another service is stood in for, up to 64 times.
     pub fn workers(self, workers: usize) -> Self {
         Self { inner: self.inner.map(|serve| serve.workers(workers)) }
     }
 
-    /// Where asynchronous handlers are run; default: on the workers. For handlers that need the reactor of a runtime such as
-    /// tokio. Costs some microseconds a call.
+    /// Where asynchronous handlers are run, such as `move |call| drop(handle.spawn(call))` with the handle of a runtime;
+    /// default: on the workers. For handlers that need the reactor of a runtime such as tokio. Costs some microseconds a
+    /// call.
     pub fn runtime(self, runtime: impl Spawn) -> Self {
         Self { inner: self.inner.map(|serve| serve.runtime(runtime)) }
     }
