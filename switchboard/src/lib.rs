@@ -31,6 +31,8 @@ mod guide {
     struct FirstService;
     #[doc = include_str!("../../docs/guide/02-async.md")]
     struct Async;
+    #[doc = include_str!("../../docs/guide/03-streaming.md")]
+    struct Streaming;
     #[doc = include_str!("../../docs/guide/04-errors.md")]
     struct Errors;
     #[doc = include_str!("../../docs/guide/05-deadlines-and-cancellation.md")]
