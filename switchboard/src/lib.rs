@@ -9,10 +9,10 @@ pub use rkyv;
 pub use rkyv::Archived;
 pub use service_core::value::{self, Value};
 pub use service_core::{
-    Address, BothWays, CallError, CallOptions, Caller, ClientStream, Code, Connector, Context, Deadline, Handler,
-    HistogramSnapshot, Incoming, InstanceId, InstanceInfo, MethodSnapshot, NameError, Namespace, Outcome, Outgoing,
-    Priority, Queued, Registry, Sent, ServerStream, ServiceDescriptor, ServiceError, ServiceName, ServiceStats, Spawn,
-    Status, TraceContext,
+    Address, Batch, BothWays, CallError, CallFuture, CallOptions, Caller, ClientStream, Code, Connector, Context,
+    Deadline, Handler, HistogramSnapshot, Incoming, InstanceId, InstanceInfo, Metadata, MethodSnapshot, NameError,
+    Namespace, Outcome, Outgoing, Priority, Queued, Registry, Sent, ServerStream, ServiceDescriptor, ServiceError,
+    ServiceName, ServiceStats, Spawn, Status, TraceContext,
 };
 pub use service_core::{DynamicClient, Fingerprint, MethodDescriptor, Shape, TypeInfo};
 pub use service_local::{Access, RunningService, Trust};
@@ -27,4 +27,23 @@ pub mod prelude {
         Archived, CallError, CallOptions, Code, Context, Incoming, Outcome, Outgoing, ServiceError, Status,
         Switchboard, service,
     };
+}
+
+/// The pages of `docs/guide`: their examples are run as documentation tests.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../docs/guide/01-first-service.md")]
+    struct FirstService;
+    #[doc = include_str!("../../docs/guide/02-async.md")]
+    struct Async;
+    #[doc = include_str!("../../docs/guide/03-streaming.md")]
+    struct Streaming;
+    #[doc = include_str!("../../docs/guide/04-errors.md")]
+    struct Errors;
+    #[doc = include_str!("../../docs/guide/05-deadlines-and-cancellation.md")]
+    struct DeadlinesAndCancellation;
+    #[doc = include_str!("../../docs/guide/06-batching.md")]
+    struct Batching;
+    #[doc = include_str!("../../docs/guide/08-testing.md")]
+    struct Testing;
 }
