@@ -316,7 +316,11 @@ impl ServerCall for SittingCall {
 
 impl Drop for SittingCall {
     fn drop(&mut self) {
-        if !self.sitting.progress().is_answered && !std::thread::panicking() {
+        // The panic of its own code says more, and comes; that of other code, which took this call over, does not.
+        let own = Arc::as_ptr(&self.sitting).cast::<()>();
+        let is_own_panic = std::thread::panicking()
+            && scope::current().is_some_and(|running| Arc::as_ptr(&running).cast::<()>() == own);
+        if !self.sitting.progress().is_answered && !is_own_panic {
             self.sitting.fail(self.sitting.bad_handler("dropped the call without an answer"));
         }
     }
