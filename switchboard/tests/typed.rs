@@ -72,6 +72,7 @@ impl Words for Speaker {
     fn lengths(&self, calls: &[Context<'_>], texts: &[&str]) -> Vec<Result<u64, Status>> {
         assert_eq!(calls.len(), texts.len());
         self.batches.lock().unwrap().push(texts.len());
+        assert!(!texts.contains(&"panic"), "on purpose");
         if texts.contains(&"hold") {
             self.gate.lock().unwrap().recv_timeout(Duration::from_secs(20)).unwrap();
         }
@@ -253,4 +254,49 @@ fn a_mock_is_served_as_any_implementation_is() {
     let client = WordsClient::connect(&*board, "test.words").unwrap();
     assert_eq!(client.shout("abc").unwrap(), "abc!");
     assert_eq!(client.carried().unwrap_err().code(), Code::Unimplemented);
+}
+
+#[test]
+fn items_go_to_the_client_from_it_and_both_ways() {
+    over_both(|Served { client, .. }| {
+        let mut letters = client.letters("abc".into()).unwrap();
+        let received: Result<String, _> = (&mut letters).into_iter().collect();
+        assert_eq!((received.unwrap().as_str(), letters.finish().unwrap()), ("abc", 3));
+
+        let mut words = client.joined("-").unwrap();
+        ["a", "b", "c"].iter().try_for_each(|word| words.send(&(*word).to_owned())).unwrap();
+        assert_eq!(words.finish().unwrap(), "a-b-c");
+
+        block_on(async {
+            let mut words = client.reversed().unwrap();
+            for word in ["ab", "cd"] {
+                words.send_async(&word.to_owned()).await.unwrap();
+                let back = words.recv_async().await.unwrap().unwrap();
+                assert_eq!(back, word.chars().rev().collect::<String>());
+            }
+            assert_eq!(words.finish_async().await.unwrap(), 2);
+        });
+    });
+}
+
+#[test]
+fn a_panic_fails_its_batch_and_no_other() {
+    over_both(|Served { client, batches, open, .. }| {
+        thread::scope(|scope| {
+            let held = scope.spawn(|| client.lengths("hold"));
+            while batches.lock().unwrap().is_empty() && !held.is_finished() {
+                thread::yield_now();
+            }
+            let mut batch = client.batch();
+            let calls: Vec<_> =
+                (0..64).map(|number| batch.lengths(if number == 7 { "panic" } else { "abc" })).collect();
+            let mut sent = batch.send_batch();
+            for call in calls {
+                assert_eq!(sent.take(call).unwrap_err().code(), Code::Internal);
+            }
+            open.send(()).unwrap();
+            assert_eq!(held.join().unwrap().unwrap(), 4);
+        });
+        assert_eq!(client.lengths("ab").unwrap(), 2);
+    });
 }

@@ -168,22 +168,18 @@ impl Sitting {
                 None => self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner),
                 Some(left) => self.changed.wait_timeout(progress, left).unwrap_or_else(PoisonError::into_inner).0,
             };
-            let over = if progress.answer.is_some() {
-                None
-            } else if self.is_out_of_time() {
+            if progress.answer.is_some() {
+                continue;
+            }
+            if self.is_out_of_time() {
                 drop(progress);
-                Some(self.out_of_time())
-            } else if outer.is_some_and(Scope::is_cancelled) {
+                return Err(self.out_of_time());
+            }
+            if outer.is_some_and(Scope::is_cancelled) {
                 drop(progress);
                 self.give_up();
                 let text = "nobody waits any more for the call that made this one";
-                Some(Status::new(Code::Cancelled, Outcome::MayHaveRun, text))
-            } else {
-                continue;
-            };
-            match over {
-                Some(status) => return Err(status),
-                None => progress = self.progress(),
+                return Err(Status::new(Code::Cancelled, Outcome::MayHaveRun, text));
             }
         }
     }
@@ -320,7 +316,11 @@ impl ServerCall for SittingCall {
 
 impl Drop for SittingCall {
     fn drop(&mut self) {
-        if !self.sitting.progress().is_answered && !std::thread::panicking() {
+        // The panic of its own code says more, and comes; that of other code, which took this call over, does not.
+        let own = Arc::as_ptr(&self.sitting).cast::<()>();
+        let is_own_panic = std::thread::panicking()
+            && scope::current().is_some_and(|running| Arc::as_ptr(&running).cast::<()>() == own);
+        if !self.sitting.progress().is_answered && !is_own_panic {
             self.sitting.fail(self.sitting.bad_handler("dropped the call without an answer"));
         }
     }
@@ -366,7 +366,10 @@ impl Future for SittingWork {
 
 impl Drop for SittingWork {
     fn drop(&mut self) {
-        self.code = None;
+        // Code that came to its end may have handed the call on; whoever has it answers.
+        if self.code.take().is_none() {
+            return;
+        }
         let text = format!("`{}` stopped before the call was answered", self.sitting.hub.instance);
         self.sitting.fail(Status::new(Code::Unavailable, Outcome::MayHaveRun, text));
     }
