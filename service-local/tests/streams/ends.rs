@@ -4,10 +4,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use service_core::Code;
-use service_local::Trust;
 use test_support::child::Child;
 
-use crate::tape::{Client, DEAF, DIR, ENDLESS, Host, PATIENCE, SUM, Tape};
+use crate::tape::{Client, DEAF, DIR, ENDLESS, Host, PATIENCE, SUM, Tape, Way};
 
 fn told(ended: &mpsc::Receiver<Code>) -> Code {
     ended.recv_timeout(PATIENCE).expect("the handler is told")
@@ -18,7 +17,7 @@ fn a_handler_is_told_when_its_stream_is_dropped() {
     let host = Host::new();
     let (tape, ended) = Tape::new();
     let _running = host.serve(tape);
-    let client = Client::of(&host.runtime(Trust::CHECKED));
+    let client = Client::of(&host.runtime(Way::Checked));
     for _ in 0..20 {
         let mut endless = client.receives(ENDLESS, 0, None).unwrap();
         assert_eq!(endless.recv().unwrap().unwrap(), 0);
@@ -32,7 +31,7 @@ fn a_handler_is_told_when_its_stream_is_dropped() {
 fn a_stream_that_is_not_finished_is_broken_off_for_its_handler() {
     let host = Host::new();
     let _running = host.serve(Tape::new().0);
-    let client = Client::of(&host.runtime(Trust::CHECKED));
+    let client = Client::of(&host.runtime(Way::Checked));
     for _ in 0..100 {
         let mut sum = client.sends(SUM, None).unwrap();
         sum.send(&1).unwrap();
@@ -48,7 +47,7 @@ fn the_deadline_of_the_call_ends_its_streams() {
     let host = Host::new();
     let (tape, ended) = Tape::new();
     let _running = host.serve(tape);
-    let client = Client::of(&host.runtime(Trust::CHECKED));
+    let client = Client::of(&host.runtime(Way::Checked));
     let started = Instant::now();
     let mut deaf = client.sends(DEAF, Some(Duration::from_millis(100))).unwrap();
     let late = (0..).find_map(|item| deaf.send(&item).err()).unwrap();
@@ -67,7 +66,7 @@ fn kill_service_with_streams() {
     let host = Host::new();
     let mut service = Child::start("service", &[(DIR, host.dir())]);
     service.expect("serves");
-    let client = Client::of(&host.runtime(Trust::CHECKED));
+    let client = Client::of(&host.runtime(Way::Checked));
     let mut endless = client.receives(ENDLESS, 0, None).unwrap();
     let mut deaf = client.sends(DEAF, None).unwrap();
     assert_eq!(endless.recv().unwrap().unwrap(), 0);
@@ -92,7 +91,7 @@ fn kill_client_with_streams() {
         client.kill();
         assert_eq!(told(&ended), Code::Unavailable);
     }
-    assert_eq!(Client::of(&host.runtime(Trust::CHECKED)).plain(5).unwrap(), 5);
+    assert_eq!(Client::of(&host.runtime(Way::Checked)).plain(5).unwrap(), 5);
     // Every handler has ended: the stop waits for none.
     running.stop();
 }

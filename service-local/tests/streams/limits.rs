@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use service_core::{Code, Outcome};
-use service_local::Trust;
 
-use crate::tape::{COUNT, Client, DEAF, Host, SUM, Tape};
+use crate::tape::{COUNT, Client, DEAF, Host, SUM, Tape, Way};
 
 const MOST: usize = 64;
 
@@ -13,7 +12,7 @@ const MOST: usize = 64;
 fn one_more_than_the_limit_is_refused_and_the_others_go_on() {
     let host = Host::new();
     let _running = host.serve(Tape::new().0);
-    let client = Client::of(&host.runtime(Trust::CHECKED));
+    let client = Client::of(&host.runtime(Way::Checked));
     let mut open: Vec<_> = (0..MOST).map(|_| client.sends(DEAF, None).unwrap()).collect();
     let refused = client.sends(DEAF, None).unwrap_err();
     assert_eq!((refused.code(), refused.outcome()), (Code::ResourceExhausted, Outcome::NotRun), "{refused}");
@@ -29,7 +28,7 @@ fn one_more_than_the_limit_is_refused_and_the_others_go_on() {
 fn a_stream_that_stands_still_delays_no_other_and_no_call() {
     let host = Host::new();
     let _running = host.serve(Tape::new().0);
-    let client = Client::of(&host.runtime(Trust::CHECKED));
+    let client = Client::of(&host.runtime(Way::Checked));
     let mut stuck: Vec<_> = (0..4).map(|_| client.sends(DEAF, Some(Duration::from_millis(500))).unwrap()).collect();
     std::thread::scope(|scope| {
         let waits: Vec<_> = stuck

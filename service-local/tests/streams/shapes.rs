@@ -3,23 +3,20 @@
 use std::time::Instant;
 
 use service_core::{Code, Outcome};
-use service_local::Trust;
 use test_support::child::Child;
 use test_support::level::Level;
 
-use crate::tape::{BREAKS, COUNT, Client, DIR, FIRST, Host, SUM, Tape, block_on};
-
-const MODES: [Trust; 2] = [Trust::CHECKED, Trust::ISOLATED];
+use crate::tape::{BREAKS, COUNT, Client, DIR, FIRST, Host, SUM, Tape, WAYS, Way, block_on};
 
 #[test]
 fn all_items_come_in_order_and_then_the_reply() {
     let host = Host::new();
     let _running = host.serve(Tape::new().0);
-    for trust in MODES {
-        let client = Client::of(&host.runtime(trust));
+    for way in WAYS {
+        let client = Client::of(&host.runtime(way));
         let mut count = client.receives(COUNT, 5000, None).unwrap();
         for expected in 0..5000 {
-            assert_eq!(count.recv().unwrap().unwrap(), expected, "{trust}");
+            assert_eq!(count.recv().unwrap().unwrap(), expected, "{way:?}");
         }
         assert!(count.recv().is_none());
         assert_eq!(count.finish().unwrap(), 5000);
@@ -33,8 +30,8 @@ fn all_items_come_in_order_and_then_the_reply() {
 fn both_ways_go_at_once_and_one_of_them_may_end_before_the_other() {
     let host = Host::new();
     let _running = host.serve(Tape::new().0);
-    for trust in MODES {
-        let client = Client::of(&host.runtime(trust));
+    for way in WAYS {
+        let client = Client::of(&host.runtime(way));
         // More than both rings hold.
         let (mut out, mut back) = client.echo().unwrap().split();
         std::thread::scope(|scope| {
@@ -42,7 +39,7 @@ fn both_ways_go_at_once_and_one_of_them_may_end_before_the_other() {
                 (0..20_000).for_each(|item| out.send(&item).unwrap());
                 out.finish().unwrap();
             });
-            (0..20_000).for_each(|item| assert_eq!(back.recv().unwrap().unwrap(), item, "{trust}"));
+            (0..20_000).for_each(|item| assert_eq!(back.recv().unwrap().unwrap(), item, "{way:?}"));
         });
         assert_eq!(back.finish().unwrap(), 20_000);
     }
@@ -52,13 +49,13 @@ fn both_ways_go_at_once_and_one_of_them_may_end_before_the_other() {
 fn tasks_use_streams_as_threads_do() {
     let host = Host::new();
     let _running = host.serve(Tape::new().0);
-    for trust in MODES {
-        let client = Client::of(&host.runtime(trust));
+    for way in WAYS {
+        let client = Client::of(&host.runtime(way));
         block_on(async {
             let mut echo = client.echo().unwrap();
             for item in 0..200 {
                 echo.send_async(&item).await.unwrap();
-                assert_eq!(echo.recv_async().await.unwrap().unwrap(), item, "{trust}");
+                assert_eq!(echo.recv_async().await.unwrap().unwrap(), item, "{way:?}");
             }
             assert_eq!(echo.finish_async().await.unwrap(), 200);
         });
@@ -69,7 +66,7 @@ fn tasks_use_streams_as_threads_do() {
 fn a_handler_that_fails_says_so_behind_its_items() {
     let host = Host::new();
     let _running = host.serve(Tape::new().0);
-    let client = Client::of(&host.runtime(Trust::CHECKED));
+    let client = Client::of(&host.runtime(Way::Checked));
     let mut breaks = client.receives(BREAKS, 3, None).unwrap();
     (0..3).for_each(|item| assert_eq!(breaks.recv().unwrap().unwrap(), item));
     let failure = breaks.recv().unwrap().unwrap_err();
@@ -81,7 +78,7 @@ fn a_handler_that_fails_says_so_behind_its_items() {
 fn a_handler_may_answer_before_the_client_has_sent_all() {
     let host = Host::new();
     let _running = host.serve(Tape::new().0);
-    let client = Client::of(&host.runtime(Trust::CHECKED));
+    let client = Client::of(&host.runtime(Way::Checked));
     for _ in 0..20 {
         let mut first = client.sends(FIRST, None).unwrap();
         let refused = (7..).find_map(|item| first.send(&item).err()).unwrap();
@@ -95,7 +92,7 @@ fn a_handler_may_answer_before_the_client_has_sent_all() {
 fn streams_that_ended_well_leave_their_rings_to_the_next() {
     let host = Host::new();
     let _running = host.serve(Tape::new().0);
-    let client = Client::of(&host.runtime(Trust::CHECKED));
+    let client = Client::of(&host.runtime(Way::Checked));
     let one_of_each = || {
         assert_eq!(client.receives(COUNT, 3, None).unwrap().finish().unwrap(), 3);
         let mut sum = client.sends(SUM, None).unwrap();
@@ -118,7 +115,7 @@ fn a_million_items_between_two_processes() {
     let host = Host::new();
     let mut service = Child::start("service", &[(DIR, host.dir())]);
     service.expect("serves");
-    let client = Client::of(&host.runtime(Trust::CHECKED));
+    let client = Client::of(&host.runtime(Way::Checked));
     let started = Instant::now();
     let mut count = client.receives(COUNT, ITEMS, None).unwrap();
     (0..ITEMS).for_each(|item| assert_eq!(count.recv().unwrap().unwrap(), item));

@@ -202,6 +202,17 @@ impl Client {
     }
 }
 
+/// How a client reaches the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Checked,
+    Isolated,
+    /// In the same process, without a socket.
+    Inside,
+}
+
+pub const WAYS: [Way; 3] = [Way::Checked, Way::Isolated, Way::Inside];
+
 /// A directory that goes with the test, and what is in it.
 pub struct Host {
     dir: PathBuf,
@@ -221,13 +232,14 @@ impl Host {
         &self.dir
     }
 
-    pub fn runtime(&self, trust: Trust) -> LocalRuntime {
-        let builder = LocalRuntime::builder().runtime_dir(&self.dir).in_process(false).trust(trust);
+    pub fn runtime(&self, way: Way) -> LocalRuntime {
+        let trust = if way == Way::Isolated { Trust::ISOLATED } else { Trust::CHECKED };
+        let builder = LocalRuntime::builder().runtime_dir(&self.dir).in_process(way == Way::Inside).trust(trust);
         builder.open().expect("the directory is ours")
     }
 
     pub fn serve(&self, tape: Arc<Tape>) -> RunningService {
-        let runtime = self.runtime(Trust::CHECKED);
+        let runtime = self.runtime(Way::Inside);
         runtime.serve("tape".parse().expect("a name"), tape).workers(2).start().expect("nobody else has the name")
     }
 }
@@ -258,7 +270,7 @@ fn serve_it(parent: Line) {
 
 /// Opens a stream of each direction, and holds them until it is killed.
 fn call_it(mut parent: Line) {
-    let client = Client::of(&of_the_parent().runtime(Trust::CHECKED));
+    let client = Client::of(&of_the_parent().runtime(Way::Checked));
     let mut endless = client.receives(ENDLESS, 0, None).expect("it is served");
     assert_eq!(endless.recv().map(Result::ok), Some(Some(0)));
     let mut sum = client.sends(SUM, None).expect("it is served");
