@@ -173,7 +173,7 @@ pub fn be_a_client_of_fakes(_parent: Line) {
             },
         );
     }
-    is_told("253 descriptors", "INTERNAL NotRun", "4 descriptors", &|wire, hello| {
+    is_told("253 descriptors", "INTERNAL NotRun", "6 descriptors", &|wire, hello| {
         let (welcome, fds) = real_answer(&service, &hello);
         wire.say(&welcome, &[fds[0].as_fd(); MOST_PASSED]);
     });
@@ -229,5 +229,13 @@ pub fn be_handed_wrong_descriptors(_parent: Line) {
             assert!(status.message().contains("segment refused"), "{what}: {status}");
             level.is_reached_within(SOON);
         }
+        // The third is no memory, but the rope by which tasks are told of replies.
+        let status = fake.refuses(|wire, hello| {
+            let (welcome, fds) = real_answer(&service, &hello);
+            wire.say(&welcome, &[fds[0].as_fd(), fds[1].as_fd(), fd.as_fd()]);
+        });
+        assert_eq!(short(&status), "INTERNAL NotRun", "{what}: {status}");
+        assert!(status.message().contains("bell rope"), "{what}: {status}");
+        level.is_reached_within(SOON);
     }
 }
