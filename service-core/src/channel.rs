@@ -42,8 +42,8 @@ type Seat = CachePadded<TryLock<Option<Arc<Bound>>>>;
 
 /// Calls the methods of one service at one address. Shared by threads.
 ///
-/// A channel survives the service's restart: a call that finds the transport dead connects again,
-/// once, and is then made. A call is never made twice.
+/// A channel survives the service's restart: a call that finds the transport dead, or that nobody took before the
+/// transport ended, connects again, once, and is then made. A call is never run twice.
 pub struct Channel {
     registry: Arc<dyn Registry>,
     address: Address,
@@ -181,8 +181,34 @@ impl Channel {
         let Some(index) = bound.map.get(call.method) else {
             return Err(self.not_served(call.method));
         };
-        let call = CallRequest { method: index, timeout, ..*call };
-        call_inheriting(&*bound.transport, &call, reply, times)
+        let sent = CallRequest { method: index, timeout, ..*call };
+        match call_inheriting(&*bound.transport, &sent, reply, times) {
+            Err(status) if status.outcome() == Outcome::NotRun && !bound.transport.is_alive() => {
+                self.call_next(call, timeout, status, reply, times)
+            }
+            ended => ended,
+        }
+    }
+
+    /// Makes a call that nobody took before its transport ended, as if that had been known when it was made: by the
+    /// transport to the service's next process, if there is one.
+    #[cold]
+    fn call_next(
+        &self,
+        call: &CallRequest<'_>,
+        timeout: Option<Duration>,
+        ended: Status,
+        reply: &mut dyn Decode,
+        times: &mut CallTimes,
+    ) -> Result<(), Status> {
+        let mut timeout = match timeout.map(|timeout| timeout.checked_sub(Duration::from_nanos(times.elapsed_ns()))) {
+            Some(None) => return Err(ended),
+            left => left.flatten(),
+        };
+        // What ended tells more than that there is no other.
+        let Ok(bound) = self.bind_within(&mut timeout) else { return Err(ended) };
+        let index = bound.map.get(call.method).ok_or_else(|| self.not_served(call.method))?;
+        call_inheriting(&*bound.transport, &CallRequest { method: index, timeout, ..*call }, reply, times)
     }
 
     /// Finds the way of a call that outlives this function. Blocks only if the service has to be connected again; what

@@ -2,12 +2,13 @@
 
 mod support;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use service_core::{
-    Address, CallRequest, Channel, Code, Context, Handler, Message, MethodDescriptor, MethodIndex, Outcome, Registry,
-    Reply, ReplySink, ServiceDescriptor, Status, access,
+    Address, CallRequest, CallTimes, Channel, Code, Context, Deadline, Decode, Handler, InstanceInfo, Message,
+    MethodDescriptor, MethodIndex, Outcome, Registry, Reply, ReplySink, ServiceDescriptor, Status, Transport, access,
 };
 use support::Board;
 
@@ -101,6 +102,77 @@ fn the_same_channel_calls_the_service_after_its_restart() {
     assert_eq!(double(&channel, 21).unwrap(), 42);
     assert_eq!(double(&channel, 21).unwrap(), 42);
     assert_eq!(board.connects.load(Ordering::Relaxed), 3);
+}
+
+/// Ends while its first call is under way, after two seconds.
+struct Ending {
+    doubler: Doubler,
+    is_alive: AtomicBool,
+    /// Of that call.
+    outcome: Outcome,
+}
+
+impl Transport for Ending {
+    fn descriptor(&self) -> &ServiceDescriptor {
+        self.doubler.descriptor()
+    }
+
+    fn is_alive(&self) -> bool {
+        self.is_alive.load(Ordering::Relaxed)
+    }
+
+    fn call(&self, _: &CallRequest<'_>, _: &mut dyn Decode, times: &mut CallTimes) -> Result<(), Status> {
+        assert!(self.is_alive.swap(false, Ordering::Relaxed), "no call is made on a transport that has ended");
+        *times = CallTimes { started_ns: 1, ended_ns: 2_000_000_001 };
+        Err(Status::new(Code::Unavailable, self.outcome, "ended"))
+    }
+}
+
+/// Connects to what ends first, and to what the board has then.
+struct EndingFirst(AtomicBool, Outcome, Arc<Board>);
+
+impl Registry for EndingFirst {
+    fn connect(&self, address: &Address, deadline: Option<Deadline>) -> Result<Arc<dyn Transport>, Status> {
+        if self.0.swap(false, Ordering::Relaxed) {
+            return Ok(Arc::new(Ending { doubler: Doubler::new(), is_alive: AtomicBool::new(true), outcome: self.1 }));
+        }
+        self.2.connect(address, deadline)
+    }
+
+    fn list(&self) -> Result<Vec<InstanceInfo>, Status> {
+        self.2.list()
+    }
+}
+
+fn ending_first(outcome: Outcome, board: Arc<Board>) -> Channel {
+    let registry = Arc::new(EndingFirst(AtomicBool::new(true), outcome, board));
+    Channel::connect(registry, "doubler".parse().unwrap(), &CLIENT).unwrap()
+}
+
+#[test]
+fn a_call_that_nobody_took_before_its_transport_ended_goes_to_the_next() {
+    let channel = ending_first(Outcome::NotRun, Board::with("doubler", Doubler::new()));
+    assert_eq!(double(&channel, 21).unwrap(), 42);
+    assert_eq!(channel.stats().snapshot()[0].calls(), 1);
+}
+
+#[test]
+fn a_call_that_may_have_run_is_not_made_again() {
+    let channel = ending_first(Outcome::MayHaveRun, Board::with("doubler", Doubler::new()));
+    assert_eq!(double(&channel, 21).unwrap_err().outcome(), Outcome::MayHaveRun);
+    assert_eq!(double(&channel, 21).unwrap(), 42);
+}
+
+#[test]
+fn a_call_without_a_next_transport_or_time_for_it_tells_what_ended() {
+    let status = double(&ending_first(Outcome::NotRun, Board::new()), 1).unwrap_err();
+    assert_eq!((status.code(), status.outcome(), status.message()), (Code::Unavailable, Outcome::NotRun, "ended"));
+    let (message, mut reply) = ((21,), Reply::<u32>::new());
+    let message = Message(&message);
+    let just = CallRequest::new(DOUBLE, Some(Duration::from_secs(2)), &message);
+    let status =
+        ending_first(Outcome::NotRun, Board::with("doubler", Doubler::new())).call(&just, &mut reply).unwrap_err();
+    assert_eq!((status.code(), status.outcome(), status.message()), (Code::Unavailable, Outcome::NotRun, "ended"));
 }
 
 #[test]
