@@ -168,22 +168,18 @@ impl Sitting {
                 None => self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner),
                 Some(left) => self.changed.wait_timeout(progress, left).unwrap_or_else(PoisonError::into_inner).0,
             };
-            let over = if progress.answer.is_some() {
-                None
-            } else if self.is_out_of_time() {
+            if progress.answer.is_some() {
+                continue;
+            }
+            if self.is_out_of_time() {
                 drop(progress);
-                Some(self.out_of_time())
-            } else if outer.is_some_and(Scope::is_cancelled) {
+                return Err(self.out_of_time());
+            }
+            if outer.is_some_and(Scope::is_cancelled) {
                 drop(progress);
                 self.give_up();
                 let text = "nobody waits any more for the call that made this one";
-                Some(Status::new(Code::Cancelled, Outcome::MayHaveRun, text))
-            } else {
-                continue;
-            };
-            match over {
-                Some(status) => return Err(status),
-                None => progress = self.progress(),
+                return Err(Status::new(Code::Cancelled, Outcome::MayHaveRun, text));
             }
         }
     }
