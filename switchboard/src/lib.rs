@@ -3,6 +3,8 @@
 
 mod board;
 pub mod testing;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use board::{Builder, Serve, Switchboard};
 pub use rkyv;
@@ -44,6 +46,8 @@ mod guide {
     struct DeadlinesAndCancellation;
     #[doc = include_str!("../../docs/guide/06-batching.md")]
     struct Batching;
+    #[doc = include_str!("../../docs/guide/07-dynamic-calls.md")]
+    struct DynamicCalls;
     #[doc = include_str!("../../docs/guide/08-testing.md")]
     struct Testing;
 }
