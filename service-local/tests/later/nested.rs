@@ -13,8 +13,9 @@ use crate::desk::{Client, Desk, Host, answer, number};
 /// A client that is there once its service is.
 type Later = Arc<OnceLock<Client>>;
 
+/// Services that call each other in turn come to an end with one worker each.
 #[test]
-fn services_that_call_each_other_in_turn_come_to_an_end_with_one_worker_each() {
+fn reentrant_call() {
     let host = Host::new();
     let (a, b) = (Later::default(), Later::default());
     let to_b = Arc::clone(&b);

@@ -98,8 +98,9 @@ fn drop_at_random(served: &Served, rounds: u32) {
     }
 }
 
+/// A future dropped at any await leaves no stuck slot; its reply, if one comes, reaches nobody.
 #[test]
-fn a_future_dropped_at_any_await_leaves_no_stuck_slot() {
+fn thread_cancel_by_drop() {
     let served = serve(SLOTS as usize, SLOTS);
     for _ in 0..20 {
         drop_at_random(&served, 50);
