@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::task::{Context as Wakers, Poll, Waker};
-use std::time::Duration;
 
 use test_support::child::{self, Line};
 use test_support::level::Level;
@@ -116,11 +115,16 @@ fn futures_that_are_dropped_leave_no_memory_and_no_descriptors_behind() {
 /// Role: see the test above.
 pub fn count_what_is_left(_parent: Line) {
     let served = serve(SLOTS as usize, SLOTS);
-    // Until nothing grows any more.
-    drop_at_random(&served, 300);
-    expect_all_slots(&served);
-    let before = Level::settled();
-    drop_at_random(&served, 300);
-    expect_all_slots(&served);
-    before.is_reached_within(Duration::from_secs(10));
+    let mut before = None;
+    // A connection keeps the segments that its busiest moment needed, and a busier one may come: a few times, not for ever.
+    for _ in 0..30 {
+        drop_at_random(&served, 300);
+        expect_all_slots(&served);
+        let after = Level::settled();
+        if before.as_ref() == Some(&after) {
+            return;
+        }
+        before = Some(after);
+    }
+    panic!("it grows and grows: {before:#?}");
 }
