@@ -8,7 +8,7 @@
 //! ```
 //!
 //! States: PENDING, PARKED, TASK, ABANDONED, DONE, DEAD; zero, never written, is a slot that was never used. Only the
-//! client writes PENDING, PARKED (a thread sleeps), TASK (a task does, see [`task`]), ABANDONED and DEAD; only the server
+//! client writes PENDING, PARKED (a thread sleeps), TASK (a task does, see `slot/task.rs`), ABANDONED and DEAD; only the server
 //! writes DONE, by compare-exchange over a state of its own generation. Both sides change a slot
 //! in flight by read-modify-write only, so a caller that falls asleep and a server that answers cannot miss each
 //! other, and no fence pair is needed. A slot is used again only after DONE was read: until then the server may write

@@ -1,7 +1,7 @@
 //! Values that describe themselves: what dynamic calls take and give.
 //!
 //! On the wire a value is MessagePack. Long byte strings and all arrays of numbers lie beside it, each at a multiple of 16,
-//! written once from where the caller has them and read where they arrived ([`write`], [`read`]).
+//! written once from where the caller has them and read where they arrived ([`ValueMessage`], [`read_value`]).
 
 mod from_type;
 mod into_type;

@@ -263,7 +263,7 @@ impl Block<'_> {
         self.at
     }
 
-    /// Hands the block to the reader: it comes back when that drops its [`Lent`] or discards it, or by [`ArenaOwner::reclaim`].
+    /// Hands the block to the reader: it comes back when that drops its [`Lent`](super::Lent) or discards it, or by [`ArenaOwner::reclaim`].
     pub fn lend(self) -> BlockRef {
         let at = self.at;
         self.owner.lent[at.index as usize].store(at.generation, Ordering::Relaxed);
