@@ -37,7 +37,7 @@ const GUESTS: u32 = 16;
 /// The listening socket under watch.
 pub(super) struct Door {
     pub(super) hub: Arc<Hub>,
-    pub(super) listener: Listener,
+    pub(super) listener: Arc<Listener>,
 }
 
 impl Watched for Door {

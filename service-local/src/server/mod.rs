@@ -205,6 +205,7 @@ impl Serve {
         let mut running = RunningService {
             address: address_of(runtime.namespace_of(&address), address.service.clone(), instance),
             place: None,
+            listener: None,
             hub: Arc::clone(&hub),
             threads: Vec::with_capacity(workers),
             home: Home::here().map_err(|error| errors::not_run(&error))?,
@@ -212,7 +213,9 @@ impl Serve {
         for index in 0..workers {
             running.threads.push(spawn_worker(&hub, index)?);
         }
-        hub.departed.are_seen_off_by(open_door(&hub, Arc::clone(&dir), runtime.access())?);
+        let (door, listener) = open_door(&hub, Arc::clone(&dir), runtime.access())?;
+        running.listener = Some(listener);
+        hub.departed.are_seen_off_by(door);
         running.place = Some(Place::take(dir.path().to_owned(), hub.instance.clone(), Inside::new(hub)));
         tracing::info!(service = %running.address, workers, "serving");
         Ok(running)
@@ -227,13 +230,13 @@ fn spawn_worker(hub: &Arc<Hub>, index: usize) -> Result<JoinHandle<()>, Status> 
     })
 }
 
-fn open_door(hub: &Arc<Hub>, dir: Arc<RuntimeDir>, access: &Access) -> Result<Watch, Status> {
+fn open_door(hub: &Arc<Hub>, dir: Arc<RuntimeDir>, access: &Access) -> Result<(Watch, Arc<Listener>), Status> {
     let open = || {
-        let listener = Listener::bind_for(dir, &hub.instance, access)?;
-        let fd = listener.fd();
-        watch_at_leisure(fd, true, None, Arc::new(Door { hub: Arc::clone(hub), listener }))
+        let listener = Arc::new(Listener::bind_for(dir, &hub.instance, access)?);
+        let door = Door { hub: Arc::clone(hub), listener: Arc::clone(&listener) };
+        Ok((watch_at_leisure(listener.fd(), true, None, Arc::new(door))?, listener))
     };
-    open().map_err(|error| errors::not_run(&error))
+    open().map_err(|error: shm_ring::Error| errors::not_run(&error))
 }
 
 /// A service that can be called. Dropped, it stops.
@@ -241,6 +244,8 @@ pub struct RunningService {
     address: Address,
     /// Where clients of this process find it.
     place: Option<Place>,
+    /// Closed by the stop itself: the thread that watches it may still have it in hand then.
+    listener: Option<Arc<Listener>>,
     hub: Arc<Hub>,
     threads: Vec<JoinHandle<()>>,
     /// Where it is served.
@@ -300,6 +305,9 @@ impl Drop for RunningService {
             return;
         }
         self.place = None;
+        if let Some(listener) = &self.listener {
+            listener.close();
+        }
         let hub = &self.hub;
         hub.departed.close();
         hub.stop();
